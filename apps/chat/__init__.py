@@ -1,0 +1,1 @@
+"""The chat graph: gateway, guard, embedder, retriever, generator and memory writer as one Serve application."""

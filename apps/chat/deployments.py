@@ -1,0 +1,137 @@
+"""The small deployments: shells that validate, call a plain service and return.
+
+Each loads what it needs in its constructor, so that importing this module stays cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from apps.chat.args import EmbedderArgs, RetrieverArgs, WriterArgs
+from core.contracts import Memory, Passage, Verdict
+from core.errors import StoreUnavailable
+from core.logs import get_logger, setup_logging
+from core.settings import get_settings
+
+
+class GuardDeployment:
+    """Decides whether a fan's message may go on to the model."""
+
+    def __init__(self) -> None:
+        from safety.guard import PolicyGuard
+
+        setup_logging(get_settings())
+        self._guard = PolicyGuard()
+
+    async def check(self, text: str, persona: str) -> Verdict:
+        return self._guard.check_input(text, persona)
+
+
+class EmbedderDeployment:
+    """Turns text into vectors."""
+
+    async def __init__(self, args: EmbedderArgs) -> None:
+        from memory.embedder import BgeM3Embedder, EmbedderConfig
+
+        setup_logging(get_settings())
+        self._embedder = BgeM3Embedder(EmbedderConfig(model=args.model, device=args.device))
+        await self._embedder.embed(["준비"])  # loads the model before the first fan waits for it
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        return await self._embedder.embed(texts)
+
+
+class RetrieverDeployment:
+    """Owns the index: searches for the turn, and takes in knowledge, uploads and memories.
+
+    Qdrant's local mode belongs to one process, so everything that touches the index goes through here.
+    """
+
+    async def __init__(self, args: RetrieverArgs, embedder: Any, embedding: str) -> None:
+        from apps.chat.handles import HandleEmbedder
+        from apps.chat.knowledge import KnowledgeSync
+        from memory.database import Database
+        from memory.documents_store import DocumentStore
+        from memory.endpoints import endpoints
+        from memory.index import IndexConfig, QdrantIndex
+        from memory.retriever import HybridRetriever, RetrieverConfig
+        from personas.loader import PersonaLibrary
+
+        settings = get_settings()
+        setup_logging(settings)
+        self._embedder = HandleEmbedder(embedder)
+        dimension = len((await self._embedder.embed(["준비"]))[0])
+        weights = IndexConfig(dense_weight=args.dense_weight, lexical_weight=round(1 - args.dense_weight, 6))
+        self._index = QdrantIndex.from_settings(settings, dimension, weights)
+        self._retriever = HybridRetriever(
+            self._index,
+            self._embedder,
+            RetrieverConfig(
+                knowledge=args.top_knowledge,
+                memories=args.top_memories,
+                max_passage_chars=args.max_passage_chars,
+                knowledge_threshold=args.knowledge_threshold,
+                memory_threshold=args.memory_threshold,
+            ),
+            embedding,
+        )
+        store = DocumentStore(Database(endpoints(settings).database_url))
+        self._knowledge = KnowledgeSync(self._retriever, store, args.chunk_size, args.chunk_overlap)
+        await self._knowledge.sync_all(PersonaLibrary(settings.resolved(settings.cards_dir)))
+
+    async def search(self, text: str, persona: str, fan_id: str | None) -> list[Passage]:
+        return await self._retriever.search(text, persona, fan_id)
+
+    async def take_in(self, persona: str, document_id: str) -> int:
+        """Index one stored upload; the number of its chunks."""
+        return await self._knowledge.take_in(persona, document_id)
+
+    async def take_out(self, persona: str, document_id: str) -> None:
+        await self._retriever.remove(persona, document_id)
+
+    async def upsert_memories(self, memories: Sequence[Memory], vectors: Sequence[Sequence[float]]) -> None:
+        await self._index.upsert_memories(memories, vectors)
+
+    async def delete_memories(self, memory_ids: Sequence[str]) -> None:
+        await self._index.delete_memories(memory_ids)
+
+    async def delete_fan(self, fan_id: str) -> None:
+        await self._index.delete_fan(fan_id)
+
+    async def memory_count(self) -> int:
+        return await self._index.memory_count()
+
+    async def ping(self) -> None:
+        await self._index.ping()
+
+
+class MemoryWriterDeployment:
+    """Summarises ended and idle sessions, and drains turns that were spooled while PostgreSQL was down."""
+
+    async def __init__(self, args: WriterArgs, retriever: Any, embedder: Any) -> None:
+        from apps.chat.writing import build_writer
+
+        setup_logging(get_settings())
+        self._log = get_logger("writer")
+        self._interval_s = args.interval_s
+        self._writer = build_writer(args, retriever, embedder)
+        self._loop = asyncio.create_task(self._run())
+
+    async def check_health(self) -> None:
+        if self._loop.done():
+            raise RuntimeError("the writer's loop has ended")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                busy = await self._writer.step()
+            except StoreUnavailable as error:
+                self._log.warning("waiting for a store", store=error.param)
+                busy = False
+            except Exception as error:  # one session that cannot be worked must not end the writing of all
+                self._log.error("writer step failed", exc_info=error)
+                busy = False
+            if not busy:
+                await asyncio.sleep(self._interval_s)

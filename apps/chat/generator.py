@@ -1,0 +1,177 @@
+"""The Generator: Ray's ``LLMServer`` (vLLM, multi-LoRA) as a deployment, and the client that streams from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from apps.chat.args import GeneratorArgs
+from core.contracts import AdapterRef, Chunk, FinishReason, Message, Sampling, Usage
+from core.errors import InvalidRequest, Unavailable
+from core.settings import Settings
+
+DEPLOYMENT_NAME = "Generator"
+BASE_MODEL_ID = "base"
+
+
+def build_generator(args: GeneratorArgs, settings: Settings) -> Any:
+    """The bound deployment: engine, OpenAI protocol and adapter multiplexing come from Ray and vLLM."""
+    from ray import serve
+    from ray.serve.llm import LLMConfig, LLMServer
+
+    from apps.chat.lora_loader import AdapterLoader
+
+    config = LLMConfig(**llm_config(args, settings))
+    return (
+        serve.deployment(LLMServer)
+        .options(name=DEPLOYMENT_NAME, **deployment_options(args))
+        .bind(config, model_downloader=AdapterLoader)
+    )
+
+
+def llm_config(args: GeneratorArgs, settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of Ray's ``LLMConfig``; ``engine_kwargs`` of ours win over what is derived here."""
+    engine: dict[str, Any] = {
+        "dtype": "bfloat16",
+        "max_model_len": args.max_model_len,
+        "enable_lora": True,
+        "max_loras": args.max_loras,
+        "max_lora_rank": args.max_lora_rank,
+        "enable_prefix_caching": True,
+    }
+    if args.device == "cpu":
+        # On CPU this is the share of RAM; vLLM's default of 0.92 fails at start.
+        engine["gpu_memory_utilization"] = 0.2
+    config: dict[str, Any] = {
+        "model_loading_config": {
+            "model_id": BASE_MODEL_ID,
+            "model_source": settings.model_path(args.model),
+        },
+        "engine_kwargs": engine | args.engine_kwargs,
+        # Ray asks for the same number in both places; see the limits in its LoRA guide.
+        "lora_config": {"max_num_adapters_per_replica": args.max_loras},
+        # The batcher holds tokens back for 50 ms by default.
+        "experimental_configs": {"stream_batching_interval_ms": 0},
+    }
+    if args.device == "cpu":
+        config["accelerator_config"] = {"kind": "cpu"}
+    elif args.accelerator_type:
+        config["accelerator_type"] = args.accelerator_type
+    return config
+
+
+def deployment_options(args: GeneratorArgs) -> dict[str, Any]:
+    """Serve options: one placement bundle per engine worker, the replica beside the first."""
+    options = args.scaling.options()
+    workers = args.engine_kwargs.get("tensor_parallel_size", 1) * args.engine_kwargs.get("pipeline_parallel_size", 1)
+    actor = options.pop("ray_actor_options")
+    actor.pop("num_gpus")
+    if args.device == "cpu":
+        actor["runtime_env"] = {"env_vars": {"VLLM_CPU_KVCACHE_SPACE": str(args.kv_cache_gib)}}
+        bundles = [{"CPU": max(1.0, actor["num_cpus"])}]
+    else:
+        gpu = {"GPU": 1.0} | ({f"accelerator_type:{args.accelerator_type}": 0.001} if args.accelerator_type else {})
+        bundles = [{"CPU": 1.0} | gpu for _ in range(workers)]
+        bundles[0]["CPU"] += actor["num_cpus"]
+    return options | {
+        "ray_actor_options": actor,
+        "placement_group_bundles": bundles,
+        "placement_group_strategy": "PACK",
+        "health_check_period_s": 5,
+        "health_check_timeout_s": 30,
+        "graceful_shutdown_timeout_s": 10,
+    }
+
+
+class LlmServerGenerator:
+    """Streams text from the Generator deployment, adapter by adapter."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle.options(stream=True)
+
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling, adapter: AdapterRef | None
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield chunks as the engine sends them; closing early cancels the engine's request.
+
+        Raises:
+            Unavailable: The replica is gone, overloaded, or the engine failed.
+            InvalidRequest: The engine refused the request.
+        """
+        adapter_id = adapter.adapter_id if adapter else ""
+        call = self._handle.options(multiplexed_model_id=adapter_id) if adapter else self._handle
+        response = call.chat.remote(_chat_request(messages, sampling, adapter_id or BASE_MODEL_ID), None)
+        finished = False
+        try:
+            async for item in response:
+                for event in item if isinstance(item, list) else [item]:
+                    if chunk := parse_event(event):
+                        yield chunk
+            finished = True
+        except _serve_failures() as error:
+            raise Unavailable(f"the engine does not answer ({type(error).__name__})", "generator") from error
+        finally:
+            if not finished:
+                response.cancel()
+
+
+def _chat_request(messages: Sequence[Message], sampling: Sampling, model: str) -> Any:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    optional = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repetition_penalty": sampling.repetition_penalty,
+    }
+    return ChatCompletionRequest(
+        model=model,
+        messages=[{"role": m.role, "content": m.content} for m in messages],
+        max_completion_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        stream=True,
+        stream_options={"include_usage": True},
+        **{name: value for name, value in optional.items() if value is not None},
+    )
+
+
+def parse_event(event: Any) -> Chunk | None:
+    """One server-sent event of the engine's OpenAI stream, or its error object, to a chunk."""
+    if not isinstance(event, str):
+        raise _engine_error(getattr(event, "error", event))
+    payload = event.removeprefix("data: ").strip()
+    if not payload or payload == "[DONE]":
+        return None
+    data = json.loads(payload)
+    if error := data.get("error"):
+        raise _engine_error(error)
+    usage = data.get("usage")
+    counted = Usage(usage["prompt_tokens"], usage.get("completion_tokens") or 0) if usage else None
+    choice = next(iter(data.get("choices") or []), None)
+    if choice is None:
+        return Chunk(usage=counted)
+    return Chunk(choice["delta"].get("content") or "", _finish(choice.get("finish_reason")), counted)
+
+
+def _finish(reason: str | None) -> FinishReason | None:
+    if reason is None:
+        return None
+    return "length" if reason == "length" else "stop"
+
+
+def _engine_error(error: Any) -> Exception:
+    fields = error if isinstance(error, dict) else getattr(error, "__dict__", {"message": str(error)})
+    message, status = str(fields.get("message", error)), fields.get("code", 500)
+    if isinstance(status, int) and 400 <= status < 500:
+        return InvalidRequest(f"the engine refused the request: {message}")
+    return Unavailable(f"the engine failed: {message}", "generator")
+
+
+def _serve_failures() -> tuple[type[BaseException], ...]:
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    return (RayError, RayServeException)

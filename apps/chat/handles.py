@@ -1,0 +1,88 @@
+"""Serve handles behind the protocols of ``core``: a replica that is gone reads as a store that is down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from core.contracts import Memory, Passage, Verdict
+from core.errors import ArtistMindError, StoreUnavailable, Unavailable
+
+
+@asynccontextmanager
+async def serve_errors(error: Unavailable) -> AsyncIterator[None]:
+    """Unpack our own errors from Ray's wrapper; anything else that Ray raises becomes ``error``."""
+    from ray.exceptions import RayError, RayTaskError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        yield
+    except RayTaskError as failure:
+        if isinstance(failure.cause, ArtistMindError):
+            raise failure.cause from None
+        raise error from failure
+    except (RayError, RayServeException) as failure:
+        raise error from failure
+
+
+class HandleGuard:
+    """``InputCheck`` by the Guard deployment; no answer is no pass."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def __call__(self, text: str, persona: str) -> Verdict:
+        async with serve_errors(Unavailable("the input filter does not answer", "guard")):
+            verdict: Verdict = await self._handle.check.remote(text, persona)
+        return verdict
+
+
+class HandleEmbedder:
+    """``Embedder`` by the Embedder deployment."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        async with serve_errors(StoreUnavailable("the embedder does not answer", "embedder")):
+            vectors: list[list[float]] = await self._handle.embed.remote(list(texts))
+        return vectors
+
+
+class HandleRetriever:
+    """Everything that the Retriever deployment does, for the other deployments."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def search(self, text: str, persona: str, fan_id: str | None) -> list[Passage]:
+        passages: list[Passage] = await self._call("search", text, persona, fan_id)
+        return passages
+
+    async def take_in(self, persona: str, document_id: str) -> int:
+        chunks: int = await self._call("take_in", persona, document_id)
+        return chunks
+
+    async def take_out(self, persona: str, document_id: str) -> None:
+        await self._call("take_out", persona, document_id)
+
+    async def upsert_memories(self, memories: Sequence[Memory], vectors: Sequence[Sequence[float]]) -> None:
+        await self._call("upsert_memories", list(memories), [list(vector) for vector in vectors])
+
+    async def delete_memories(self, memory_ids: Sequence[str]) -> None:
+        await self._call("delete_memories", list(memory_ids))
+
+    async def delete_fan(self, fan_id: str) -> None:
+        await self._call("delete_fan", fan_id)
+
+    async def memory_count(self) -> int:
+        count: int = await self._call("memory_count")
+        return count
+
+    async def ping(self) -> None:
+        await self._call("ping")
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        async with serve_errors(StoreUnavailable("the retriever does not answer", "qdrant")):
+            return await getattr(self._handle, method).remote(*arguments)

@@ -1,0 +1,1 @@
+"""What every package shares: contracts, settings, errors, logging, storage. Imports nothing of ours."""
