@@ -183,10 +183,24 @@ class Generator(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What a search found, and which components it had to do without."""
+
+    passages: tuple[Passage, ...] = ()
+    degraded: tuple[Component, ...] = ()
+
+
 class PassageRetriever(Protocol):
     async def search(self, text: str, persona: str, fan_id: str | None) -> list[Passage]:
         """Knowledge of ``persona`` and memories of this fan with it, best first."""
         ...
+
+
+class RetrievalService(Protocol):
+    """A ``PassageRetriever`` elsewhere, which says what it had to do without."""
+
+    async def search(self, text: str, persona: str, fan_id: str | None) -> Retrieval: ...
 
 
 class StreamWatch(Protocol):

@@ -6,6 +6,7 @@ prefix cache serves all fans of a character. ``train_jobs`` renders training row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -48,7 +49,12 @@ def render_context(fan: FanContext | None, passages: Sequence[Passage], config: 
         "[기억]": [f"- {line}" for line in dict.fromkeys(memories)],
         "[자료]": [f"- {line}" for line in knowledge],
     }
-    return "\n".join("\n".join([head, *lines]) for head, lines in sections.items() if lines)
+    return "\n".join("\n".join([head, *map(_one_line, lines)]) for head, lines in sections.items() if lines)
+
+
+def _one_line(text: str) -> str:
+    """A passage may hold headings and line breaks; in the prompt it is one line, as in training."""
+    return " ".join(re.sub(r"(?m)^#+\s*", "", text).split())
 
 
 def _profile_lines(profile: FanProfile | None) -> list[str]:

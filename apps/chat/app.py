@@ -1,6 +1,7 @@
-"""The chat application: ``import_path: apps.chat.app:build_app`` in the Serve configuration."""
+"""The chat application: ``import_path: apps.chat.app:build_app`` in the Serve configuration.
 
-from __future__ import annotations
+Ray reads the builder's annotation as an object to validate ``args`` with, so annotations are not postponed here.
+"""
 
 from typing import Any
 
@@ -28,7 +29,7 @@ def build_app(args: ChatArgs) -> Application:
     )
     generator = build_generator(args.generator, get_settings())
     writer = _deployment(MemoryWriterDeployment, "MemoryWriter", args.writer.scaling.options()).bind(
-        args.writer, retriever, embedder
+        args.writer, retriever, generator
     )
     gateway = _deployment(serve.ingress()(Gateway), "Gateway", args.gateway.scaling.options())
     # The writer serves nobody: it is bound here so that it lives and dies with the graph.

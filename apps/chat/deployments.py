@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from apps.chat.args import EmbedderArgs, RetrieverArgs, WriterArgs
-from core.contracts import Memory, Passage, Verdict
-from core.errors import StoreUnavailable
-from core.logs import get_logger, setup_logging
+from core.contracts import Memory, Retrieval, Verdict
+from core.logs import setup_logging
 from core.settings import get_settings
 
 
@@ -32,7 +31,7 @@ class GuardDeployment:
 class EmbedderDeployment:
     """Turns text into vectors."""
 
-    async def __init__(self, args: EmbedderArgs) -> None:
+    async def __init__(self, args: EmbedderArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         from memory.embedder import BgeM3Embedder, EmbedderConfig
 
         setup_logging(get_settings())
@@ -49,29 +48,31 @@ class RetrieverDeployment:
     Qdrant's local mode belongs to one process, so everything that touches the index goes through here.
     """
 
-    async def __init__(self, args: RetrieverArgs, embedder: Any, embedding: str) -> None:
+    async def __init__(self, args: RetrieverArgs, embedder: Any, embedding: str) -> None:  # type: ignore[misc]  # Serve awaits it
         from apps.chat.handles import HandleEmbedder
         from apps.chat.knowledge import KnowledgeSync
         from memory.database import Database
         from memory.documents_store import DocumentStore
         from memory.endpoints import endpoints
         from memory.index import IndexConfig, QdrantIndex
+        from memory.lexical import terms
         from memory.retriever import HybridRetriever, RetrieverConfig
         from personas.loader import PersonaLibrary
 
         settings = get_settings()
         setup_logging(settings)
-        self._embedder = HandleEmbedder(embedder)
-        dimension = len((await self._embedder.embed(["준비"]))[0])
+        terms("준비")  # loads the morphology before the first fan waits for it
+        dimension = len((await HandleEmbedder(embedder).embed(["준비"]))[0])
         weights = IndexConfig(dense_weight=args.dense_weight, lexical_weight=round(1 - args.dense_weight, 6))
-        self._index = QdrantIndex.from_settings(settings, dimension, weights)
+        index = QdrantIndex.from_settings(settings, dimension, weights)
         self._retriever = HybridRetriever(
-            self._index,
-            self._embedder,
+            index,
+            HandleEmbedder(embedder),
             RetrieverConfig(
                 knowledge=args.top_knowledge,
                 memories=args.top_memories,
                 max_passage_chars=args.max_passage_chars,
+                embed_timeout_s=args.timeout_s / 2,  # the search by words needs the rest
                 knowledge_threshold=args.knowledge_threshold,
                 memory_threshold=args.memory_threshold,
             ),
@@ -81,8 +82,9 @@ class RetrieverDeployment:
         self._knowledge = KnowledgeSync(self._retriever, store, args.chunk_size, args.chunk_overlap)
         await self._knowledge.sync_all(PersonaLibrary(settings.resolved(settings.cards_dir)))
 
-    async def search(self, text: str, persona: str, fan_id: str | None) -> list[Passage]:
-        return await self._retriever.search(text, persona, fan_id)
+    async def search(self, text: str, persona: str, fan_id: str | None) -> Retrieval:
+        passages = await self._retriever.search(text, persona, fan_id)
+        return Retrieval(tuple(passages), self._retriever.degraded)
 
     async def take_in(self, persona: str, document_id: str) -> int:
         """Index one stored upload; the number of its chunks."""
@@ -91,47 +93,32 @@ class RetrieverDeployment:
     async def take_out(self, persona: str, document_id: str) -> None:
         await self._retriever.remove(persona, document_id)
 
-    async def upsert_memories(self, memories: Sequence[Memory], vectors: Sequence[Sequence[float]]) -> None:
-        await self._index.upsert_memories(memories, vectors)
+    async def remember(self, memories: Sequence[Memory]) -> None:
+        await self._retriever.remember(memories)
 
-    async def delete_memories(self, memory_ids: Sequence[str]) -> None:
-        await self._index.delete_memories(memory_ids)
+    async def forget_memories(self, memory_ids: Sequence[str]) -> None:
+        await self._retriever.forget_memories(memory_ids)
 
-    async def delete_fan(self, fan_id: str) -> None:
-        await self._index.delete_fan(fan_id)
+    async def forget_fan(self, fan_id: str) -> None:
+        await self._retriever.forget_fan(fan_id)
 
     async def memory_count(self) -> int:
-        return await self._index.memory_count()
+        return await self._retriever.memory_count()
 
     async def ping(self) -> None:
-        await self._index.ping()
+        await self._retriever.ping()
 
 
 class MemoryWriterDeployment:
     """Summarises ended and idle sessions, and drains turns that were spooled while PostgreSQL was down."""
 
-    async def __init__(self, args: WriterArgs, retriever: Any, embedder: Any) -> None:
-        from apps.chat.writing import build_writer
+    async def __init__(self, args: WriterArgs, retriever: Any, generator: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+        from apps.chat.writing import run_writer
 
         setup_logging(get_settings())
-        self._log = get_logger("writer")
-        self._interval_s = args.interval_s
-        self._writer = build_writer(args, retriever, embedder)
-        self._loop = asyncio.create_task(self._run())
+        self._work = asyncio.create_task(run_writer(args, retriever, generator))
 
     async def check_health(self) -> None:
-        if self._loop.done():
-            raise RuntimeError("the writer's loop has ended")
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                busy = await self._writer.step()
-            except StoreUnavailable as error:
-                self._log.warning("waiting for a store", store=error.param)
-                busy = False
-            except Exception as error:  # one session that cannot be worked must not end the writing of all
-                self._log.error("writer step failed", exc_info=error)
-                busy = False
-            if not busy:
-                await asyncio.sleep(self._interval_s)
+        """A writer whose work has ended is replaced by Serve."""
+        if self._work.done():
+            raise RuntimeError("the writer has ended") from self._work.exception()

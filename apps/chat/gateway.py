@@ -16,7 +16,7 @@ from apps.chat.services import GatewayServices
 class Gateway:
     """Ingress of the graph. Ray calls ``__serve_build_asgi_app__`` once the constructor is through."""
 
-    async def __init__(self, args: ChatArgs, guard: Any, retriever: Any, generator: Any, writer: Any) -> None:
+    async def __init__(self, args: ChatArgs, guard: Any, retriever: Any, generator: Any, writer: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         self._writer = writer  # held so that the handle, and with it the writer, belongs to the graph
         self._services = await wire(args, guard, retriever, generator)
 
@@ -92,6 +92,10 @@ async def wire(args: ChatArgs, guard: Any, retriever: Any, generator: Any) -> Ga
     )
     per_minute = args.gateway.requests_per_minute
 
+    async def erase(fan_id: str) -> bool:
+        known = await long_term.get_profile(fan_id) is not None
+        return bool(await erase_fan(fan_id, long_term, short_term, search)) or known
+
     async def health() -> dict[str, str]:
         probes = {
             "postgres": long_term.ping(),
@@ -110,7 +114,7 @@ async def wire(args: ChatArgs, guard: Any, retriever: Any, generator: Any) -> Ga
         turns=turns,
         check_input=check_input,
         long_term=long_term,
-        erase_fan=lambda fan_id: erase_fan(fan_id, long_term, short_term, search),
+        erase_fan=erase,
         delete_memory=lambda fan_id, memory_id: erase_memory(fan_id, memory_id, long_term, search),
         uploads=DocumentUploads(DocumentStore(database), search, library),
         keys=ApiKeys(database),

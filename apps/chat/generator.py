@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from apps.chat.args import GeneratorArgs
-from core.contracts import AdapterRef, Chunk, FinishReason, Message, Sampling, Usage
-from core.errors import InvalidRequest, Unavailable
+from apps.chat.handles import serve_errors
+from core.contracts import AdapterRef, Chunk, Message, Sampling
+from core.errors import Unavailable
 from core.settings import Settings
 
 DEPLOYMENT_NAME = "Generator"
@@ -18,13 +18,13 @@ BASE_MODEL_ID = "base"
 def build_generator(args: GeneratorArgs, settings: Settings) -> Any:
     """The bound deployment: engine, OpenAI protocol and adapter multiplexing come from Ray and vLLM."""
     from ray import serve
-    from ray.serve.llm import LLMConfig, LLMServer
+    from ray.serve.llm import LLMConfig
 
-    from apps.chat.lora_loader import AdapterLoader
+    from apps.chat.llm_server import AdapterLoader, CharacterServer
 
     config = LLMConfig(**llm_config(args, settings))
     return (
-        serve.deployment(LLMServer)
+        serve.deployment(CharacterServer)
         .options(name=DEPLOYMENT_NAME, **deployment_options(args))
         .bind(config, model_downloader=AdapterLoader)
     )
@@ -99,79 +99,15 @@ class LlmServerGenerator:
             Unavailable: The replica is gone, overloaded, or the engine failed.
             InvalidRequest: The engine refused the request.
         """
-        adapter_id = adapter.adapter_id if adapter else ""
-        call = self._handle.options(multiplexed_model_id=adapter_id) if adapter else self._handle
-        response = call.chat.remote(_chat_request(messages, sampling, adapter_id or BASE_MODEL_ID), None)
+        model = adapter.adapter_id if adapter else BASE_MODEL_ID
+        call = self._handle.options(multiplexed_model_id=model) if adapter else self._handle
         finished = False
-        try:
-            async for item in response:
-                for event in item if isinstance(item, list) else [item]:
-                    if chunk := parse_event(event):
-                        yield chunk
-            finished = True
-        except _serve_failures() as error:
-            raise Unavailable(f"the engine does not answer ({type(error).__name__})", "generator") from error
-        finally:
-            if not finished:
-                response.cancel()
-
-
-def _chat_request(messages: Sequence[Message], sampling: Sampling, model: str) -> Any:
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-
-    optional = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "repetition_penalty": sampling.repetition_penalty,
-    }
-    return ChatCompletionRequest(
-        model=model,
-        messages=[{"role": m.role, "content": m.content} for m in messages],
-        max_completion_tokens=sampling.max_tokens,
-        stop=list(sampling.stop),
-        stream=True,
-        stream_options={"include_usage": True},
-        **{name: value for name, value in optional.items() if value is not None},
-    )
-
-
-def parse_event(event: Any) -> Chunk | None:
-    """One server-sent event of the engine's OpenAI stream, or its error object, to a chunk."""
-    if not isinstance(event, str):
-        raise _engine_error(getattr(event, "error", event))
-    payload = event.removeprefix("data: ").strip()
-    if not payload or payload == "[DONE]":
-        return None
-    data = json.loads(payload)
-    if error := data.get("error"):
-        raise _engine_error(error)
-    usage = data.get("usage")
-    counted = Usage(usage["prompt_tokens"], usage.get("completion_tokens") or 0) if usage else None
-    choice = next(iter(data.get("choices") or []), None)
-    if choice is None:
-        return Chunk(usage=counted)
-    return Chunk(choice["delta"].get("content") or "", _finish(choice.get("finish_reason")), counted)
-
-
-def _finish(reason: str | None) -> FinishReason | None:
-    if reason is None:
-        return None
-    return "length" if reason == "length" else "stop"
-
-
-def _engine_error(error: Any) -> Exception:
-    fields = error if isinstance(error, dict) else getattr(error, "__dict__", {"message": str(error)})
-    message, status = str(fields.get("message", error)), fields.get("code", 500)
-    if isinstance(status, int) and 400 <= status < 500:
-        return InvalidRequest(f"the engine refused the request: {message}")
-    return Unavailable(f"the engine failed: {message}", "generator")
-
-
-def _serve_failures() -> tuple[type[BaseException], ...]:
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
-
-    return (RayError, RayServeException)
+        async with serve_errors(Unavailable("the engine does not answer", "generator")):
+            response = call.generate.remote(model, list(messages), sampling)
+            try:
+                async for chunk in response:
+                    yield chunk
+                finished = True
+            finally:
+                if not finished:
+                    response.cancel()

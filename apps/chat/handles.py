@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from core.contracts import Memory, Passage, Verdict
+from core.contracts import Memory, Retrieval, Verdict
 from core.errors import ArtistMindError, StoreUnavailable, Unavailable
 
 
@@ -56,9 +56,9 @@ class HandleRetriever:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    async def search(self, text: str, persona: str, fan_id: str | None) -> list[Passage]:
-        passages: list[Passage] = await self._call("search", text, persona, fan_id)
-        return passages
+    async def search(self, text: str, persona: str, fan_id: str | None) -> Retrieval:
+        found: Retrieval = await self._call("search", text, persona, fan_id)
+        return found
 
     async def take_in(self, persona: str, document_id: str) -> int:
         chunks: int = await self._call("take_in", persona, document_id)
@@ -67,14 +67,14 @@ class HandleRetriever:
     async def take_out(self, persona: str, document_id: str) -> None:
         await self._call("take_out", persona, document_id)
 
-    async def upsert_memories(self, memories: Sequence[Memory], vectors: Sequence[Sequence[float]]) -> None:
-        await self._call("upsert_memories", list(memories), [list(vector) for vector in vectors])
+    async def remember(self, memories: Sequence[Memory]) -> None:
+        await self._call("remember", list(memories))
 
-    async def delete_memories(self, memory_ids: Sequence[str]) -> None:
-        await self._call("delete_memories", list(memory_ids))
+    async def forget_memories(self, memory_ids: Sequence[str]) -> None:
+        await self._call("forget_memories", list(memory_ids))
 
-    async def delete_fan(self, fan_id: str) -> None:
-        await self._call("delete_fan", fan_id)
+    async def forget_fan(self, fan_id: str) -> None:
+        await self._call("forget_fan", fan_id)
 
     async def memory_count(self) -> int:
         count: int = await self._call("memory_count")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from core.errors import StoreUnavailable
 from core.logs import get_logger
-from documents.chunking import ChunkConfig, chunk_document
+from documents import chunking
 from documents.knowledge import load_knowledge
-from documents.types import Document
+from documents.models import Document
 from memory.documents_store import DocumentStore
 from memory.index import KnowledgeChunk
 from memory.retriever import HybridRetriever
@@ -22,7 +22,7 @@ class KnowledgeSync:
     def __init__(self, retriever: HybridRetriever, store: DocumentStore, size: int, overlap: int) -> None:
         self._retriever = retriever
         self._store = store
-        self._config = ChunkConfig(size=size, overlap=overlap)
+        self._config = chunking.ChunkConfig(size=size, overlap=overlap)
         self._log = get_logger("knowledge")
 
     async def sync_all(self, personas: Iterable[Persona]) -> None:
@@ -54,5 +54,5 @@ class KnowledgeSync:
     def _chunks(self, document: Document) -> list[KnowledgeChunk]:
         return [
             KnowledgeChunk(chunk.id, chunk.text, chunk.title, chunk.category, chunk.source)
-            for chunk in chunk_document(document, self._config)
+            for chunk in chunking.chunk(document, self._config)
         ]

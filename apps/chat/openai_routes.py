@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Response
@@ -121,7 +121,7 @@ class _Shape:
     kind: Kind
     model: str
     include_usage: bool
-    created: int = 0
+    created: int = field(default_factory=lambda: int(time.time()))
 
     def chunk(self, turn_id: str, text: str | None, finish: str | None = None) -> dict[str, Any]:
         if self.kind == "chat":
@@ -144,15 +144,15 @@ class _Shape:
             "artistmind": result_json(result),
         }
 
-    def usage(self, result: TurnResult) -> dict[str, Any]:
-        return self._envelope(result.turn_id, "chunk", []) | {"usage": _usage(result.usage)}
+    def usage(self, turn_id: str, result: TurnResult) -> dict[str, Any]:
+        return self._envelope(turn_id, "chunk", []) | {"usage": _usage(result.usage)}
 
     def _envelope(self, turn_id: str, suffix: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         prefix, kind = ("chatcmpl", "chat.completion") if self.kind == "chat" else ("cmpl", "text_completion")
         return {
             "id": f"{prefix}-{turn_id}",
             "object": f"{kind}.{suffix}" if suffix and self.kind == "chat" else kind,
-            "created": self.created or int(time.time()),
+            "created": self.created,
             "model": self.model,
             "choices": choices,
         }
@@ -180,7 +180,7 @@ async def _frames(services: GatewayServices, request: TurnRequest, shape: _Shape
                 last = shape.chunk(stream_id, None, _finish(event)) | {"artistmind": result_json(event)}
                 yield frame(last)
                 if shape.include_usage:
-                    yield frame(shape.usage(event))
+                    yield frame(shape.usage(stream_id, event))
                 yield DONE
     except Exception as error:  # the edge of the stream: the client gets a proper last event
         if not started:

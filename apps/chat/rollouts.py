@@ -20,6 +20,8 @@ class RolloutMoves(Protocol):
     @property
     def table(self) -> RolloutTable: ...
 
+    async def register(self, persona: str, version: str) -> RolloutTable: ...
+
     async def canary(self, persona: str, version: str, share: int) -> RolloutTable: ...
 
     async def promote(self, persona: str, version: str) -> RolloutTable: ...
@@ -68,6 +70,11 @@ class Rollouts:
         except NotFound:
             self._log.error("adapter files are missing", persona=persona, version=version)
             return None
+
+    async def register(self, persona: str, version: str) -> RolloutTable:
+        """Make a version that was published meanwhile a candidate; ``NotFound`` when its files are not there."""
+        self._store.path(persona, version)
+        return await self._apply(persona, version, "published", partial(RolloutTable.add, persona=persona, version=version))
 
     async def canary(self, persona: str, version: str, share: int) -> RolloutTable:
         move = partial(RolloutTable.canary, persona=persona, version=version, share=share)

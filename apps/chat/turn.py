@@ -26,6 +26,7 @@ from core.contracts import (
     FinishReason,
     Message,
     Passage,
+    Retrieval,
     Session,
     Turn,
     Usage,
@@ -87,6 +88,8 @@ class ChatTurns:
         self._services = services
         self._limits = limits
         self._busy: set[str] = set()
+        self._stale: set[str] = set()
+        """Sessions whose window in Redis misses a turn, because it was down then: read from PostgreSQL again."""
         self._log = get_logger("turn")
 
     async def run(self, request: TurnRequest) -> AsyncGenerator[Delta | TurnResult, None]:
@@ -99,14 +102,20 @@ class ChatTurns:
             Unavailable: Nothing can hold the turn, or the engine or the guard does not answer.
         """
         state = _State(request)
-        async with self._session_lock(state), asyncio.timeout(self._limits.turn_timeout_s):
-            await self._gather(state)
-            async for delta in self._reply(state):
+        deadline = asyncio.get_running_loop().time() + self._limits.turn_timeout_s
+        async with self._session_lock(state), aclosing(self._deltas(state)) as deltas:
+            while (delta := await _in_time(anext(deltas, None), deadline)) is not None:
                 yield delta
-            durable = await self._commit(state)
+            durable = await _in_time(self._commit(state), deadline)
             result = self._result(state, durable)
         self._services.metrics.finished(result, request.persona.id)
         yield result
+
+    async def _deltas(self, state: _State) -> AsyncGenerator[Delta, None]:
+        await self._gather(state)
+        async with aclosing(self._reply(state)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def _gather(self, state: _State) -> None:
         """Check the input while everything that the prompt needs is fetched."""
@@ -138,14 +147,17 @@ class ChatTurns:
         if session is None:
             state.history = list(state.request.history)
             return
-        held = await self._or_degrade(state, "redis", self._services.short_term.history(session.session_id), None)
+        held = None
+        if session.session_id not in self._stale:
+            held = await self._or_degrade(state, "redis", self._services.short_term.history(session.session_id), None)
         if held is None:
             read = self._services.long_term.history(session.session_id, self._limits.history_turns)
             stored = await self._or_degrade(state, "postgres", read, None)
             held = stored or []
             if stored is not None and "redis" not in state.degraded:
                 restore = self._services.short_term.restore(session.session_id, held)
-                await self._or_degrade(state, "redis", restore, None)
+                if await self._or_degrade(state, "redis", _done(restore), False):
+                    self._stale.discard(session.session_id)
         state.history = held
 
     async def _fan(self, state: _State) -> None:
@@ -157,7 +169,10 @@ class ChatTurns:
         request = state.request
         search = self._services.retriever.search(request.message, request.persona.id, request.fan_id)
         bounded = asyncio.wait_for(search, self._limits.retrieval_timeout_s)
-        state.passages = await self._or_degrade(state, "qdrant", bounded, [])
+        found = await self._or_degrade(state, "qdrant", bounded, Retrieval())
+        state.passages = list(found.passages)
+        for component in found.degraded:
+            self._note_degraded(state, component)
 
     async def _or_degrade(self, state: _State, component: str, work: Awaitable[T], instead: T) -> T:
         """Await ``work``; when its store is down, note that and go on with ``instead``."""
@@ -167,11 +182,14 @@ class ChatTurns:
             component = error.param or component
         except TimeoutError:
             pass
+        self._note_degraded(state, component)
+        return instead
+
+    def _note_degraded(self, state: _State, component: str) -> None:
         if component not in state.degraded:
             state.degraded.append(component)
             self._services.metrics.degraded(component)
             self._log.warning("degraded", missing=component, turn=state.turn_id)
-        return instead
 
     async def _reply(self, state: _State) -> AsyncGenerator[Delta, None]:
         if not state.verdict.allowed:
@@ -255,8 +273,7 @@ class ChatTurns:
     def _nothing_to_say(self, state: _State) -> Delta:
         """The engine came back with nothing: say so in character rather than send an empty reply."""
         state.finish_reason = "error"
-        state.degraded.append("generator")
-        self._services.metrics.degraded("generator")
+        self._note_degraded(state, "generator")
         return self._say(state, random.choice(state.request.persona.card.degraded))
 
     def _say(self, state: _State, line: str) -> Delta:
@@ -277,7 +294,9 @@ class ChatTurns:
             await self._spool(turn)
         if not turn.blocked:
             pair = [Message("user", turn.user_text), Message("assistant", turn.reply)]
-            await self._or_degrade(state, "redis", self._services.short_term.append(session.session_id, pair), None)
+            append = self._services.short_term.append(session.session_id, pair)
+            if not await self._or_degrade(state, "redis", _done(append), False):
+                self._stale.add(session.session_id)
         return durable
 
     async def _spool(self, turn: Turn) -> None:
@@ -347,6 +366,19 @@ class ChatTurns:
 
 class _EngineLost(Unavailable):
     """The engine failed before anything was shown."""
+
+
+async def _in_time(work: Awaitable[T], deadline: float) -> T:
+    """Await one step of the turn.
+
+    A limit must not span a ``yield``: the task that reads the stream on is another one than began it, and a
+    timeout cancels the one that began.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await work
+    except TimeoutError:
+        raise Unavailable("the turn took too long") from None
 
 
 async def _done(work: Awaitable[None]) -> bool:

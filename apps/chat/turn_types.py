@@ -12,7 +12,7 @@ from core.contracts import (
     Generator,
     LongTermMemory,
     Message,
-    PassageRetriever,
+    RetrievalService,
     Sampling,
     Session,
     ShortTermMemory,
@@ -87,7 +87,7 @@ class TurnServices:
 
     check_input: InputCheck
     watch: Callable[[str], StreamWatch]
-    retriever: PassageRetriever
+    retriever: RetrievalService
     generator: Generator
     short_term: ShortTermMemory
     long_term: LongTermMemory

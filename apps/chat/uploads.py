@@ -20,10 +20,10 @@ class DocumentUploads:
 
     async def add(self, persona: str, filename: str, content: bytes, category: str) -> StoredDocument:
         """Parse, store and index a file; the same file twice is one document."""
-        document = await asyncio.to_thread(parse, filename, content)
-        stored = await self._store.add(persona, document.title, category, document.text, 0)
+        document = await asyncio.to_thread(parse, content, filename, category=category)
+        stored = await self._store.add(persona, document.title, document.category, document.text, 0)
         chunks = await self._index.take_in(persona, stored.document_id)
-        return await self._store.add(persona, document.title, category, document.text, chunks)
+        return await self._store.add(persona, document.title, document.category, document.text, chunks)
 
     async def list(self, persona: str | None) -> list[StoredDocument]:
         personas = [persona] if persona else [p.id for p in self._library]

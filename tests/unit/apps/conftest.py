@@ -12,7 +12,7 @@ from apps.chat.fakes import FakeGenerator, FakeMetrics
 from apps.chat.sessions import Sessions
 from apps.chat.turn import ChatTurns
 from apps.chat.turn_types import TurnLimits, TurnRequest, TurnServices
-from core.contracts import AdapterRef, Sampling, Session, Verdict
+from core.contracts import AdapterRef, Retrieval, Sampling, Session, Verdict
 from core.settings import Settings
 from memory.fakes import FakeLongTermMemory, FakeRetriever, FakeShortTermMemory
 from personas.loader import Persona, PersonaLibrary
@@ -21,6 +21,16 @@ from safety.guard import PolicyGuard
 
 _GUARD = PolicyGuard()
 _LIBRARY = PersonaLibrary(Settings().resolved(Settings().cards_dir))
+
+
+@dataclass
+class RetrieverAway:
+    """The fake retriever as another deployment's answer."""
+
+    retriever: FakeRetriever
+
+    async def search(self, text: str, persona: str, fan_id: str | None) -> Retrieval:
+        return Retrieval(tuple(await self.retriever.search(text, persona, fan_id)))
 
 
 @dataclass
@@ -50,7 +60,7 @@ class Stage:
         services = TurnServices(
             check_input=self.check_input,
             watch=_GUARD.watch,
-            retriever=self.retriever,
+            retriever=RetrieverAway(self.retriever),
             generator=self.generator,
             short_term=self.short_term,
             long_term=self.long_term,

@@ -1,0 +1,108 @@
+"""Speech levels of Korean sentences, told from their endings by morphology (Kiwi)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from core.contracts import USER_MACRO, Verdict
+from safety.policy import SpeechPolicy
+
+SpeechLevel = Literal["banmal", "haeyo", "hapsyo", "other"]
+
+_FORMAL = re.compile(r"(니다|니까|시오|십쇼|ᆸ시다|읍시다|올시다|나이다)$")
+_ADORNMENT = re.compile(r"[^\w\s.,!?…~'\"()\-:%·]|[ㄱ-ㅎㅏ-ㅣ]+|~+")
+_SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+_CLOSING = ("SF", "SP", "SS", "SSO", "SSC", "SE", "SO", "SW", "SB")
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechCounts:
+    """How many sentences of a text were in which level."""
+
+    banmal: int = 0
+    haeyo: int = 0
+    hapsyo: int = 0
+    other: int = 0
+
+    @property
+    def judged(self) -> int:
+        return self.banmal + self.haeyo + self.hapsyo
+
+    def ratio(self, level: SpeechLevel) -> float:
+        """Share of ``level`` among the sentences that have a level; 0.0 when none has."""
+        count: int = getattr(self, level)
+        return count / self.judged if self.judged else 0.0
+
+
+class SpeechClassifier:
+    """Classifies sentences. Loading takes about a second: make one and share it (:func:`shared`)."""
+
+    def __init__(self) -> None:
+        from kiwipiepy import Kiwi
+
+        self._kiwi: Any = Kiwi(num_workers=1)
+
+    def classify(self, sentence: str) -> SpeechLevel:
+        """The level of one sentence; ``other`` for fragments, names, interjections and other languages."""
+        tokens = _without_tail(self._tokens(sentence))
+        return _level(tokens[-1]) if tokens else "other"
+
+    def count(self, text: str) -> SpeechCounts:
+        """Levels of all sentences of ``text``."""
+        levels = Counter(self.classify(sentence) for sentence in self.sentences(text))
+        return SpeechCounts(levels["banmal"], levels["haeyo"], levels["hapsyo"], levels["other"])
+
+    def sentences(self, text: str) -> list[str]:
+        """Split at punctuation and, where it is missing, where the grammar says so."""
+        clean = _clean(text)
+        parts = [part for piece in _SENTENCE.findall(clean) for part in self._kiwi.split_into_sents(piece)]
+        return [part.text.strip() for part in parts if part.text.strip()]
+
+    def _tokens(self, sentence: str) -> list[Any]:
+        return list(self._kiwi.tokenize(_clean(sentence)))
+
+
+def _without_tail(tokens: list[Any]) -> list[Any]:
+    """Drop what follows the ending: punctuation, a called name, playful codas."""
+    rest = list(tokens)
+    while rest:
+        last, before = rest[-1], rest[-2] if len(rest) > 1 else None
+        if last.tag in _CLOSING or last.tag == "Z_CODA":
+            rest.pop()
+        elif last.tag == "JKV" and before is not None:
+            del rest[-2:]
+        elif before is not None and before.tag in ("EF", "EC") and last.form in ("만", "롱", "염"):
+            rest.pop()  # -습니다만, -지롱: the level is decided by what stands before
+        else:
+            break
+    return rest
+
+
+def _level(last: Any) -> SpeechLevel:
+    if last.tag in ("JX", "IC", "EF", "EC") and last.form.endswith(("요", "죠")):
+        return "haeyo"
+    if last.tag not in ("EF", "EC"):
+        return "other"
+    return "hapsyo" if _FORMAL.search(last.form) else "banmal"
+
+
+def _clean(text: str) -> str:
+    return _ADORNMENT.sub(" ", text.replace(USER_MACRO, "민준")).strip()
+
+
+@lru_cache(maxsize=1)
+def shared() -> SpeechClassifier:
+    """The process's classifier."""
+    return SpeechClassifier()
+
+
+def judge_reply(text: str, policy: SpeechPolicy, classifier: SpeechClassifier) -> Verdict:
+    """Whether a whole reply keeps the character's level; only a clear shift is noted."""
+    counts = classifier.count(text)
+    if counts.judged < policy.min_sentences or counts.ratio(policy.level) >= policy.min_ratio:
+        return Verdict.ok()
+    return Verdict(allowed=policy.mode != "block", category="out_of_persona", rule=f"not-{policy.level}")

@@ -1,0 +1,92 @@
+"""Settings of the fine-tuning job: what is accepted, and how wrong ones are told."""
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigurationError
+from train_jobs.config import load_config
+from train_jobs.qlora_config import QLoraConfig, learned_settings
+
+CONFIGS = Path(__file__).parents[3] / "train_jobs" / "configs"
+SHIPPED = sorted(CONFIGS.glob("*.yaml"))
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text("character: haneul\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    config = load_config(QLoraConfig, path)
+    assert config.use_gpu == (path.stem == "llama31-8b")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configs_begin_with_purpose_hardware_and_their_own_command(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").splitlines()[:3]
+    assert [line.split(":")[0] for line in head] == ["# Purpose", "# Hardware", "# Command"]
+    assert head[2].endswith(f"python -m train_jobs.qlora --config train_jobs/configs/{path.name}")
+
+
+def test_all_four_configs_ship() -> None:
+    assert {path.stem for path in SHIPPED} >= {"haneul", "kelron", "smoke", "llama31-8b"}
+
+
+@pytest.mark.parametrize("character", ["haneul", "kelron"])
+def test_shipped_adapters_fit_the_engines_rank(character: str) -> None:
+    config = load_config(QLoraConfig, CONFIGS / f"{character}.yaml")
+    assert (config.character, config.rank, config.quantize) == (character, 16, True)
+
+
+def test_overrides_replace_plain_and_nested_settings(minimal: Path) -> None:
+    config = load_config(QLoraConfig, minimal, ["learning_rate=2e-3", "data.count=7", "version=v9"])
+    assert (config.learning_rate, config.data.count, config.version) == (0.002, 7, "v9")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("lerning_rate=1", "lerning_rate: there is no such setting"),
+        ("data.cuont=1", "data.cuont: there is no such setting"),
+        ("rank=0", "rank: "),
+        ("rank", "key=value"),
+        ("=3", "key=value"),
+        ("character.name=x", "character holds no settings"),
+        ("rank=[", "not YAML"),
+        ("run_name=../up", "run_name: "),
+        ("deepspeed_stage=3", "deepspeed_stage: "),
+        ("optimizer=paged_adamw_8bit", "needs use_gpu"),
+        ("attention=flash_attention_2", "needs use_gpu"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(minimal: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(QLoraConfig, minimal, [override])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- list", "a: {b: c"])
+def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(QLoraConfig, path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml"):
+        load_config(QLoraConfig, tmp_path / "nowhere.yaml")
+
+
+def test_where_a_run_is_kept_is_not_part_of_what_it_learns(minimal: Path) -> None:
+    here = load_config(QLoraConfig, minimal, ["storage_path=/a", "publish=false", "wandb_mode=disabled"])
+    there = load_config(QLoraConfig, minimal, ["storage_path=/b", "version=v3"])
+    faster = load_config(QLoraConfig, minimal, ["learning_rate=1"])
+    assert learned_settings(here) == learned_settings(there) != learned_settings(faster)

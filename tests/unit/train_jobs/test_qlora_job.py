@@ -1,0 +1,169 @@
+"""The fine-tuning job up to the point where Ray would start, and what comes after it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.manifest import AdapterManifest
+from core.errors import ConfigurationError
+from core.settings import PROJECT_ROOT, Settings, get_settings
+from train_jobs import qlora
+from train_jobs.config import load_config
+from train_jobs.qlora_config import QLoraConfig
+from train_jobs.qlora_publish import (
+    Provenance,
+    build_manifest,
+    collect_adapter,
+    content_hash,
+    dataset_name,
+    portable_base,
+    samples_page,
+)
+
+SMOKE = PROJECT_ROOT / "train_jobs" / "configs" / "smoke.yaml"
+ORIGIN = Provenance("base-hash", "tokenizer-hash", "rows.jsonl", "data-hash", "commit")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("ARTISTMIND_HOME", str(tmp_path))
+    get_settings.cache_clear()
+    yield tmp_path
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: QLoraConfig) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(qlora, "connect", refuse)
+
+
+def config(*overrides: str) -> QLoraConfig:
+    return load_config(QLoraConfig, SMOKE, overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("typo=1", "typo: there is no such setting"),
+        ("base_model=nowhere", "base_model: there is no 'nowhere'"),
+        ("base_model=./nowhere/base", "base_model: there is no"),
+        ("base_model=personas", "config.json is missing"),
+        ("data.path=/nowhere.jsonl", "/nowhere.jsonl: cannot be read"),
+        ("character=nobody", "nobody"),
+        ("data.count=2", "data: 2 conversations leave"),
+    ],
+)
+def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
+    home: Path, no_ray: None, capsys: pytest.CaptureFixture[str], override: str, says: str
+) -> None:
+    assert qlora.main(["--config", str(SMOKE), override]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert says in line
+    assert not (home / "training").exists()
+
+
+def test_a_published_version_is_refused_before_the_training(home: Path, no_ray: None) -> None:
+    (home / "adapters" / "haneul" / "v1").mkdir(parents=True)
+    assert qlora.main(["--config", str(SMOKE), "version=v1", "publish=true"]) == 2
+
+
+def test_the_next_free_version_is_taken_over_all_roots(tmp_path: Path) -> None:
+    for name in ("own/haneul/v1", "own/haneul/v10", "own/haneul/vocal", "shipped/haneul/v11", "own/kelron/v40"):
+        (tmp_path / name).mkdir(parents=True)
+    roots = (tmp_path / "own", tmp_path / "shipped")
+    assert qlora.chosen_version(roots, config()) == "v12"
+    assert qlora.chosen_version(roots, config("character=nobody")) == "v1"
+    assert qlora.chosen_version(roots, config("version=v11")) == "v11"
+
+
+def test_nothing_is_kept_in_a_submitted_jobs_copy_of_the_code() -> None:
+    qlora.refuse_uploaded_copy(Path("/srv/artistmind/training"), "storage_path")
+    copied = Path("/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_0a1b/.artistmind")
+    with pytest.raises(ConfigurationError, match="ARTISTMIND_HOME"):
+        qlora.refuse_uploaded_copy(copied, "storage_path")
+
+
+def test_a_hub_name_is_left_to_the_hub() -> None:
+    assert qlora.found_base(Settings(), "meta-llama/Llama-3.1-8B-Instruct") == "meta-llama/Llama-3.1-8B-Instruct"
+
+
+def test_a_run_name_belongs_to_one_set_of_settings(home: Path) -> None:
+    first = qlora.prepare(config(), get_settings())
+    first._claim_run_dir()
+    qlora.prepare(config("wandb_mode=offline", "samples=3"), get_settings())._claim_run_dir()
+    with pytest.raises(ConfigurationError, match=r"begun with other settings \(learning_rate\)"):
+        qlora.prepare(config("learning_rate=0.5"), get_settings())._claim_run_dir()
+
+
+def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
+    job = qlora.prepare(config("publish=true"), get_settings())
+    job._claim_run_dir()
+    job._adapter_dir.mkdir()
+    (job._adapter_dir / "adapter_model.safetensors").write_bytes(b"weights")
+    job._metrics_path.write_text('{"steps": 2.0}', encoding="utf-8")
+    job.run()
+    published = home / "adapters" / "haneul" / "v1"
+    manifest = AdapterManifest.model_validate_json((published / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest.metrics == {"steps": 2.0}
+    assert manifest.base_revision == content_hash([PROJECT_ROOT / "models" / "base" / "model.safetensors"])
+    assert manifest.dataset_hash == job.origin.dataset_hash
+    assert manifest.files["adapter_model.safetensors"] == content_hash([published / "adapter_model.safetensors"])
+
+
+def test_the_manifest_names_no_place_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    base = PROJECT_ROOT / "models" / "base"
+    settings = config(f"storage_path={tmp_path}", f"base_model={base}", f"data.path={tmp_path}/rows.jsonl")
+    manifest = build_manifest(settings, "v1", ORIGIN, {"validation_loss": 1.23456}, tmp_path)
+    assert manifest.base_model == "models/base"
+    assert manifest.metrics == {"validation_loss": 1.2346}
+    assert str(tmp_path) not in manifest.model_dump_json()
+    assert str(base) not in manifest.model_dump_json()
+    assert manifest.arguments["data"]["path"] == "rows.jsonl"
+
+
+def test_a_collected_adapter_is_portable(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    written = {"base_model_name_or_path": "/srv/models/base", "target_modules": ["v_proj", "q_proj"], "r": 4}
+    (checkpoint / "adapter_config.json").write_text(json.dumps(written), encoding="utf-8")
+    (checkpoint / "adapter_model.safetensors").write_bytes(b"weights")
+    (checkpoint / "optimizer.pt").write_bytes(b"state")
+    collect_adapter(checkpoint, tmp_path / "adapter", str(PROJECT_ROOT / "models" / "base"))
+    assert {file.name for file in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert settings["base_model_name_or_path"] == "models/base"
+    assert settings["target_modules"] == ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        (str(PROJECT_ROOT / "models" / "base"), "models/base"),
+        ("/srv/models/other", "other"),
+    ],
+)
+def test_portable_base(base: str, name: str) -> None:
+    assert portable_base(base) == name
+
+
+def test_the_dataset_is_named_by_its_file_or_by_the_command_that_makes_it() -> None:
+    assert dataset_name(config("data.path=/srv/rows.jsonl")) == "rows.jsonl"
+    assert dataset_name(config()).endswith("dialogues --character haneul --count 40 --seed 0")
+
+
+def test_samples_show_each_prompt_with_its_reply() -> None:
+    prompt = [{"role": "system", "content": "card"}, {"role": "user", "content": "안녕\n하늘아"}]
+    page = samples_page("haneul/v1", [prompt], ["어서 와!"])
+    assert "- user: 안녕 / 하늘아\n- **reply: 어서 와!**" in page
+    assert "card" not in page

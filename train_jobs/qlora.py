@@ -1,0 +1,289 @@
+"""The final fine-tuning job: a LoRA adapter on a 4-bit base, with Ray Train.
+
+On one machine, with a local Ray of its own::
+
+    python -m train_jobs.qlora --config train_jobs/configs/haneul.yaml learning_rate=1e-3
+
+On a cluster, where ``ARTISTMIND_HOME`` names a directory that all nodes share::
+
+    ray job submit --working-dir . -- python -m train_jobs.qlora --config train_jobs/configs/llama31-8b.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.store import AdapterStore
+from core.errors import ArtistMindError, ConfigurationError
+from core.logs import get_logger, setup_logging
+from core.settings import Settings, get_settings
+from train_jobs import ray_logs
+from train_jobs.config import load_config
+from train_jobs.qlora_config import QLoraConfig, learned_settings
+from train_jobs.qlora_data import (
+    Messages,
+    Split,
+    composed_rows,
+    held_out_prompts,
+    prepare_split,
+    read_rows,
+    rows_hash,
+)
+from train_jobs.qlora_publish import (
+    Provenance,
+    base_revision,
+    build_manifest,
+    code_revision,
+    collect_adapter,
+    dataset_name,
+    samples_page,
+    tokenizer_revision,
+)
+
+OBJECT_STORE_BYTES = 256 * 1024**2
+UPLOADED_COPY = "_ray_pkg_"
+"""How Ray names the folder that a submitted job's working directory is unpacked to."""
+
+
+@dataclass(frozen=True, slots=True)
+class QLoraJob:
+    """A checked run: everything that could be wrong with its settings has been looked at."""
+
+    config: QLoraConfig
+    version: str
+    run_dir: Path
+    roots: tuple[Path, ...]
+    """Where adapters lie; the first one takes the new one."""
+
+    base: str
+    split: Split
+    prompts: tuple[Messages, ...]
+    origin: Provenance
+
+    def run(self) -> None:
+        """Train, or go on training, and publish. A finished run is only published."""
+        self._claim_run_dir()
+        if not self._metrics_path.is_file():
+            self._train()
+        metrics = json.loads(self._metrics_path.read_text(encoding="utf-8"))
+        get_logger("qlora").info("trained", run=self.run_dir.name, **metrics)
+        if self.config.publish:
+            self._publish(metrics)
+
+    @property
+    def _metrics_path(self) -> Path:
+        """Written last: its presence says that the run is finished."""
+        return self.run_dir / "metrics.json"
+
+    @property
+    def _adapter_dir(self) -> Path:
+        return self.run_dir / "adapter"
+
+    def _claim_run_dir(self) -> None:
+        """A name belongs to one set of settings: going on with others would mix two trainings."""
+        path = self.run_dir / "run.json"
+        mine: dict[str, Any] = {
+            **learned_settings(self.config),
+            "dataset_hash": self.origin.dataset_hash,
+            "base_revision": self.origin.base_revision,
+        }
+        if not path.is_file():
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
+            return
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
+        if changed:
+            raise ConfigurationError(
+                f"run {self.run_dir.name} was begun with other settings ({', '.join(changed)}): "
+                f"choose another run_name, or delete {self.run_dir}"
+            )
+
+    def _train(self) -> None:
+        import ray
+        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        from train_jobs.qlora_callbacks import KEPT_CHECKPOINTS
+        from train_jobs.qlora_worker import Task, as_dataset, train_worker
+
+        config = self.config
+        connect(config)
+        task = Task(
+            config, self.run_dir, as_dataset(self.split.train), as_dataset(self.split.validation), self.prompts
+        )
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"task": task},
+            torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=config.num_workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name=self.run_dir.name,
+                storage_path=str(self.run_dir.parent),
+                checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+                failure_config=FailureConfig(max_failures=config.max_failures),
+            ),
+        )
+        try:
+            self._collect(trainer.fit())
+        finally:
+            ray.shutdown()
+
+    def _collect(self, result: Any) -> None:
+        outcome = result.return_value
+        with result.checkpoint.as_directory() as folder:
+            collect_adapter(Path(folder), self._adapter_dir, self.base)
+        title = f"{self.config.character}/{self.version}"
+        page = samples_page(title, self.prompts, outcome.replies)
+        (self.run_dir / "samples.md").write_text(page, encoding="utf-8")
+        rows = {
+            "training_rows": len(self.split.train),
+            "validation_rows": len(self.split.validation),
+            "too_long_rows": self.split.too_long,
+        }
+        self._metrics_path.write_text(json.dumps(outcome.metrics | rows, indent=2) + "\n", encoding="utf-8")
+
+    def _publish(self, metrics: dict[str, float]) -> None:
+        manifest = build_manifest(self.config, self.version, self.origin, metrics, self._adapter_dir)
+        folder = AdapterStore(self.roots).publish(self._adapter_dir, manifest)
+        get_logger("qlora").info("published", adapter=f"{manifest.persona}/{manifest.version}", path=str(folder))
+
+
+def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
+    """Check everything that can be checked before Ray is touched."""
+    roots = settings.adapter_roots
+    version = chosen_version(roots, config)
+    storage = settings.resolved(config.storage_path) if config.storage_path else settings.home_dir / "training"
+    refuse_uploaded_copy(storage, "storage_path")
+    if config.publish:
+        refuse_uploaded_copy(roots[0], "ARTISTMIND_ADAPTERS_DIR")
+    base = found_base(settings, config.base_model)
+    tokenizer = load_tokenizer(base)
+    rows = load_rows(config, settings)
+    split = prepare_split(tokenizer, rows, config.max_length, config.validation_share, config.seed)
+    get_logger("qlora").info(
+        "data", train=len(split.train), validation=len(split.validation), too_long=split.too_long
+    )
+    return QLoraJob(
+        config=config,
+        version=version,
+        run_dir=storage / (config.run_name or f"{config.character}-{version}"),
+        roots=roots,
+        base=base,
+        split=split,
+        prompts=prompts(config, split),
+        origin=Provenance(
+            base_revision=base_revision(base),
+            tokenizer_revision=tokenizer_revision(base, tokenizer),
+            dataset=dataset_name(config),
+            dataset_hash=rows_hash(rows),
+            code_revision=code_revision(),
+        ),
+    )
+
+
+def chosen_version(roots: Sequence[Path], config: QLoraConfig) -> str:
+    """The version to publish; one that is there already is refused before hours are spent on it."""
+    if config.version is None:
+        folders = [folder.name for root in roots for folder in (root / config.character).glob("v*")]
+        numbers = [int(match[1]) for name in folders if (match := re.fullmatch(r"v(\d+)", name))]
+        return f"v{max(numbers, default=0) + 1}"
+    if config.publish and any((root / config.character / config.version).exists() for root in roots):
+        raise ConfigurationError(f"version: {config.character}/{config.version} is published already; choose another")
+    return config.version
+
+
+def refuse_uploaded_copy(path: Path, setting: str) -> None:
+    """A submitted job runs in a copy of the code that Ray deletes: nothing may be kept there."""
+    if any(part.startswith(UPLOADED_COPY) for part in path.parts):
+        raise ConfigurationError(
+            f"{setting}: {path} is inside the job's copy of the code, which Ray deletes; set ARTISTMIND_HOME to an "
+            f"absolute path in the cluster's environment, or {setting} itself"
+        )
+
+
+def found_base(settings: Settings, name: str) -> str:
+    """A local base's folder or a hub name; a name that can be neither is an error."""
+    base = settings.model_path(name)
+    if Path(base).is_dir():
+        if not (Path(base) / "config.json").is_file():
+            raise ConfigurationError(f"base_model: {base} holds no model (config.json is missing)")
+        return base
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        raise ConfigurationError(
+            f"base_model: there is no {name!r} under {settings.resolved(settings.models_dir)}, and it is no hub name"
+        )
+    return base
+
+
+def load_tokenizer(base: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigurationError(f"base_model: no tokenizer of {base} can be loaded: {reason}") from error
+
+
+def load_rows(config: QLoraConfig, settings: Settings) -> list[Messages]:
+    """The conversations that the settings name."""
+    if config.data.path:
+        return read_rows(settings.resolved(config.data.path))
+    return composed_rows(config.character, config.data.count, config.data.seed)
+
+
+def prompts(config: QLoraConfig, split: Split) -> tuple[Messages, ...]:
+    """What is asked after the training: held-out user lines, or the validation side of a file."""
+    if config.data.path:
+        return tuple(row.messages[:-1] for row in split.validation[: config.samples])
+    return tuple(held_out_prompts(config.character, config.samples))
+
+
+def connect(config: QLoraConfig) -> None:
+    """Join the cluster that ``RAY_ADDRESS`` names (a submitted job has it set), or start a Ray for this run only."""
+    import ray
+
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it shows every line twice
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init()
+        return
+    ray.init(
+        address="local",
+        num_cpus=config.num_workers * config.cpus_per_worker,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        runtime_env={"worker_process_setup_hook": ray_logs.HOOK},
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, build, run. 2: the settings are wrong and nothing was started; 1: the run failed."""
+    parser = argparse.ArgumentParser(prog="python -m train_jobs.qlora", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="YAML file, see train_jobs/configs")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
+    options = parser.parse_args(arguments)
+    try:
+        config = load_config(QLoraConfig, options.config, options.overrides)
+        setup_logging(get_settings())
+        prepare(config, get_settings()).run()
+    except ArtistMindError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigurationError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

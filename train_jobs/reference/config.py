@@ -1,0 +1,261 @@
+"""Configuration of the reference trainings: YAML files under ``configs/`` and ``key=value`` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from core.errors import ConfigurationError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class TokenizerConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Path("models/base")
+    """Folder that the tokenizer's files are written to."""
+
+    latin_merges: int = Field(default=512, ge=0)
+    """How many merges are learned from the Latin words of the corpus."""
+
+    min_count: int = Field(default=2, ge=1)
+    """How often a character outside the fixed set must occur to get a token of its own."""
+
+
+class Shape(BaseModel):
+    """The Llama that is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: int = 320
+    """Width of the residual stream."""
+
+    layers: int = 6
+    """Number of blocks."""
+
+    heads: int = 5
+    """Attention heads; ``hidden / heads`` must be a head size that the CPU engine supports (32, 64, 80, …)."""
+
+    inner: int = 768
+    """Width of the feed-forward layers."""
+
+    positions: int = 2048
+    """Longest context that the configuration declares."""
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError("hidden must be a multiple of heads")
+        return self
+
+
+class Stage(BaseModel):
+    """A part of the run with one row length."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    until: float = Field(gt=0, le=1)
+    """Progress (0 to 1) at which the stage ends."""
+
+    length: int = 512
+    """Tokens in a row."""
+
+    rows: int = 8
+    """Rows in a step."""
+
+    max_history: int = 6
+    """Most earlier exchanges in a composed conversation."""
+
+
+class BaseConfig(BaseModel):
+    """The chat model's training run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Path("models/base")
+    """Where the finished model goes; it must hold the tokenizer already."""
+
+    run_dir: Path = Path("outputs/reference/base")
+    """Log and checkpoints."""
+
+    shape: Shape = Shape()
+    """Architecture."""
+
+    stages: tuple[Stage, ...] = (
+        Stage(until=0.8),
+        Stage(until=1.0, length=1024, rows=4, max_history=20),
+    )
+    """Row lengths over the run; short rows first because attention is the dearest part on a CPU."""
+
+    minutes: float = Field(default=55, gt=0)
+    """Wall-clock budget; the learning rate falls with whatever of the two budgets is nearer its end."""
+
+    steps: int = Field(default=1_000_000, gt=0)
+    """Step budget."""
+
+    matrix_lr: float = 0.01
+    """Muon's rate for the matrices inside the blocks."""
+
+    embedding_lr: float = 0.005
+    """AdamW's rate for embeddings and norms."""
+
+    weight_decay: float = 0.1
+    """Decoupled decay of the matrices."""
+
+    warmup: float = 0.01
+    """Share of the run over which the rates rise."""
+
+    decay_from: float = 0.35
+    """Progress at which the rates begin to fall linearly, to ``final_rate`` of their peak."""
+
+    final_rate: float = 0.02
+    """Share of the peak rate at the end."""
+
+    context_weight: float = Field(default=0.12, ge=0, le=1)
+    """Weight of the loss on tokens that the model will not have to say itself."""
+
+    mix: dict[str, float] = Field(
+        default_factory=lambda: {
+            "haneul": 0.36,
+            "kelron": 0.28,
+            "casual": 0.12,
+            "polite": 0.06,
+            "formal": 0.06,
+            "small_talk": 0.05,
+            "text": 0.05,
+        }
+    )
+    """Share of documents from each source; sources that are not there are left out."""
+
+    copy_share: float = 0.35
+    """Share of copy sequences at the start; falls to ``copy_floor`` by a fifth of the run."""
+
+    copy_floor: float = 0.03
+    """Share of copy sequences afterwards."""
+
+    small_talk: Path | None = None
+    """CSV with the columns Q and A; public small talk as one more polite voice."""
+
+    graft: bool = True
+    """Write the copying circuit into the fresh model (``graft.py``)."""
+
+    seed: int = 7
+    """Seed of weights and data."""
+
+    threads: int = 2
+    """Torch threads."""
+
+    log_every: int = 20
+    """Steps between log lines."""
+
+    eval_every: int = 600
+    """Steps between validations, probes and samples."""
+
+    checkpoint_minutes: float = 2
+    """Minutes between checkpoints."""
+
+    resume: bool = False
+    """Go on from the last checkpoint in ``run_dir``."""
+
+    samples: int = 6
+    """Held-out prompts per character whose replies are logged at each validation."""
+
+    probes: int = 48
+    """Recall questions per probe."""
+
+
+class EmbedderConfig(BaseModel):
+    """The embedder's training run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Path("models/embedder")
+    """Where the finished embedder goes."""
+
+    tokenizer: Path = Path("models/base")
+    """Folder with the tokenizer whose vocabulary is used."""
+
+    run_dir: Path = Path("outputs/reference/embedder")
+    """Log."""
+
+    hidden: int = 256
+    """Width, and the size of the vectors."""
+
+    layers: int = 4
+    """Number of blocks."""
+
+    heads: int = 4
+    """Attention heads."""
+
+    inner: int = 640
+    """Width of the feed-forward layers."""
+
+    positions: int = 514
+    """Rows of the position table: two more than the longest input."""
+
+    length: int = 96
+    """Tokens after which training texts are cut."""
+
+    pairs: int = 96
+    """Pairs in a step; the other pairs are the negatives."""
+
+    minutes: float = Field(default=11, gt=0)
+    """Wall-clock budget."""
+
+    steps: int = Field(default=1_000_000, gt=0)
+    """Step budget."""
+
+    learning_rate: float = 0.002
+    """AdamW's peak rate for embeddings, norms and biases."""
+
+    matrix_lr: float = 0.01
+    """Muon's peak rate for the matrices."""
+
+    small_talk: Path | None = None
+    """CSV with the columns Q and A; public small talk as further pairs."""
+
+    temperature: float = 0.05
+    """Of the contrastive loss."""
+
+    sparse_weight: float = 0.3
+    """Weight of the loss on the lexical vectors."""
+
+    precision: Literal["float16", "bfloat16"] = "float16"
+    """In which the weights are saved."""
+
+    seed: int = 7
+    """Seed of weights and data."""
+
+    threads: int = 2
+    """Torch threads."""
+
+
+def load_config(model: type[ConfigT], name: str, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read ``configs/<name>.yaml`` (or a path) and apply ``key=value`` overrides; dots go into nested fields."""
+    path = Path(name) if name.endswith(".yaml") else CONFIGS / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such configuration")
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigurationError(f"{override!r}: an override is key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = yaml.safe_load(text)

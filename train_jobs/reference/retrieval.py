@@ -1,0 +1,144 @@
+"""How well an embedder finds the paragraph that answers a question, next to BM25 over Kiwi's morphemes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from core.settings import get_settings
+from train_jobs.reference.voices import CHARACTERS, knowledge_files
+
+QUESTIONS = Path(__file__).parent / "retrieval_questions.yaml"
+K1, B = 1.5, 0.75
+
+
+class Question(BaseModel):
+    """A question and a phrase that only the paragraphs with its answer hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    character: str
+    """Whose knowledge base is searched."""
+
+    query: str
+    """As a person would ask; no training text holds it."""
+
+    phrase: str
+    """Literal text of the answering paragraph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Share of questions whose answer stands first, or among the first three."""
+
+    questions: int
+    passages: int
+    dense_at_1: float
+    dense_at_3: float
+    lexical_at_1: float
+    lexical_at_3: float
+    bm25_at_1: float
+    bm25_at_3: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One method's hits."""
+
+    at_1: float
+    at_3: float
+
+
+def evaluate(model_path: str) -> Retrieval:
+    """Measure the embedder in ``model_path`` on the held-out questions."""
+    questions = [
+        Question.model_validate(entry) for entry in yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
+    ]
+    passages = load_passages()
+    dense, lexical = _model_scores(model_path, questions, passages)
+    bm25 = _bm25_scores(questions, passages)
+    ranked = [_hits(questions, passages, scores) for scores in (dense, lexical, bm25)]
+    figures = [figure for method in ranked for figure in (method.at_1, method.at_3)]
+    return Retrieval(len(questions), sum(map(len, passages.values())), *figures)
+
+
+def load_passages() -> dict[str, list[str]]:
+    """Every character's paragraphs, each under its file's title."""
+    root = get_settings().resolved(get_settings().cards_dir)
+    return {
+        name: [f"{file.title}\n{part}" for file in knowledge_files(root / name) for part in file.paragraphs]
+        for name in CHARACTERS
+    }
+
+
+def _hits(
+    questions: Sequence[Question], passages: dict[str, list[str]], scores: Sequence[Sequence[float]]
+) -> Ranked:
+    firsts: list[int] = []
+    for question, row in zip(questions, scores, strict=True):
+        texts = passages[question.character]
+        order = sorted(range(len(texts)), key=lambda index, row=row: -row[index])  # type: ignore[misc]
+        ranks = [rank for rank, index in enumerate(order) if question.phrase in texts[index]]
+        firsts.append(min(ranks, default=len(texts)))
+    count = max(1, len(firsts))
+    return Ranked(
+        round(sum(rank < 1 for rank in firsts) / count, 3), round(sum(rank < 3 for rank in firsts) / count, 3)
+    )
+
+
+def _model_scores(
+    path: str, questions: Sequence[Question], passages: dict[str, list[str]]
+) -> tuple[list[list[float]], list[list[float]]]:
+    from FlagEmbedding import BGEM3FlagModel
+
+    model = BGEM3FlagModel(path, use_fp16=False, devices="cpu")
+    found = {name: model.encode(texts, return_dense=True, return_sparse=True) for name, texts in passages.items()}
+    asked = model.encode([question.query for question in questions], return_dense=True, return_sparse=True)
+    dense: list[list[float]] = []
+    lexical: list[list[float]] = []
+    for number, question in enumerate(questions):
+        texts = found[question.character]
+        dense.append((texts["dense_vecs"] @ asked["dense_vecs"][number]).tolist())
+        weights = asked["lexical_weights"][number]
+        lexical.append(
+            [float(model.compute_lexical_matching_score(weights, other)) for other in texts["lexical_weights"]]
+        )
+    return dense, lexical
+
+
+def _bm25_scores(questions: Sequence[Question], passages: dict[str, list[str]]) -> list[list[float]]:
+    from kiwipiepy import Kiwi
+
+    kiwi = Kiwi()
+
+    def tokens(text: str) -> list[str]:
+        return [token.form.lower() for token in kiwi.tokenize(text) if token.tag[0] in "NVMXS"]
+
+    indexes = {name: bm25([tokens(text) for text in texts]) for name, texts in passages.items()}
+    return [indexes[question.character](tokens(question.query)) for question in questions]
+
+
+def bm25(documents: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], list[float]]:
+    """Okapi BM25 over tokenised documents: a function from a query's tokens to a score per document."""
+    counts = [Counter(document) for document in documents]
+    mean = sum(map(len, documents)) / max(1, len(documents))
+    holders = Counter(token for count in counts for token in count)
+
+    def score(query: Sequence[str]) -> list[float]:
+        scores = []
+        for document, count in zip(documents, counts, strict=True):
+            total = 0.0
+            for token in query:
+                rarity = math.log(1 + (len(documents) - holders[token] + 0.5) / (holders[token] + 0.5))
+                length = 1 - B + B * len(document) / mean
+                total += rarity * count[token] * (K1 + 1) / (count[token] + K1 * length)
+            scores.append(total)
+        return scores
+
+    return score
