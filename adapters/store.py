@@ -32,6 +32,11 @@ class AdapterStore:
         persona, _, version = adapter_id.partition("/")
         return AdapterRef(persona, version, str(self.path(persona, version)))
 
+    def published(self) -> set[tuple[str, str]]:
+        """Persona and version of everything published, without reading a manifest."""
+        files = [path for root in self._roots for path in root.glob(f"*/*/{MANIFEST_NAME}")]
+        return {(path.parent.parent.name, path.parent.name) for path in files}
+
     def manifests(self) -> Iterator[AdapterManifest]:
         """All published versions, oldest first."""
         folders = [p.parent for root in self._roots for p in root.glob(f"*/*/{MANIFEST_NAME}")]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from core.errors import SetupError
 

@@ -51,10 +51,23 @@ class BgeM3Embedder:
     def _embed(self, texts: list[str]) -> list[list[float]]:
         with self._lock:  # one model, one thread at a time: two forward passes would only halve each other
             try:
-                output = self._loaded().encode(texts, return_dense=True)
+                model, size = self._loaded(), self._config.batch_size
+                batches = [texts[start : start + size] for start in range(0, len(texts), size)]
+                return [vector for batch in batches for vector in self._forward(model, batch)]
             except (OSError, RuntimeError, ValueError, ImportError) as error:
                 raise StoreUnavailable("the embedder does not answer", "embedder") from error
-        return [[float(value) for value in vector] for vector in output["dense_vecs"]]
+
+    def _forward(self, model: Any, batch: list[str]) -> list[list[float]]:
+        """One forward pass: FlagEmbedding's ``encode`` runs a trial pass before each real one."""
+        import torch
+
+        inputs = model.tokenizer(
+            batch, padding=True, truncation=True, max_length=self._config.max_tokens, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            vectors = model.model(inputs.to(self._config.device), return_dense=True)["dense_vecs"]
+        rows: list[list[float]] = vectors.float().cpu().tolist()
+        return rows
 
     def _loaded(self) -> Any:
         if self._model is None:
@@ -68,6 +81,7 @@ class BgeM3Embedder:
                 query_max_length=self._config.max_tokens,
                 passage_max_length=self._config.max_tokens,
             )
+            self._model.model.to(self._config.device).eval()
         return self._model
 
 

@@ -20,7 +20,7 @@ async def adapters(services: Services, persona: str | None = None) -> dict[str, 
     return _table_json(services.rollouts.table, persona)
 
 
-@router.post("/adapters/{persona}/{version}")
+@router.put("/adapters/{persona}/{version}")
 async def register(persona: str, version: str, services: Services) -> dict[str, Any]:
     """Take up a version that was published after the start."""
     return _table_json(await services.rollouts.register(persona, version), persona)

@@ -10,7 +10,7 @@ from adapters.registry import AdapterRegistry, Move
 from adapters.rollout import AdapterState, RolloutTable
 from adapters.store import AdapterStore
 from core.contracts import AdapterRef
-from core.errors import NotFound, StoreUnavailable
+from core.errors import ConfigurationError, NotFound, StoreUnavailable
 from core.logs import get_logger
 
 
@@ -45,7 +45,6 @@ class Rollouts:
     async def start(self) -> None:
         """Register what is published, read the table and keep reading it."""
         try:
-            await self._register_published()
             await self.refresh()
         except StoreUnavailable:
             self._table = _newest_published(self._store)
@@ -74,7 +73,9 @@ class Rollouts:
     async def register(self, persona: str, version: str) -> RolloutTable:
         """Make a version that was published meanwhile a candidate; ``NotFound`` when its files are not there."""
         self._store.path(persona, version)
-        return await self._apply(persona, version, "published", partial(RolloutTable.add, persona=persona, version=version))
+        return await self._apply(
+            persona, version, "published", partial(RolloutTable.add, persona=persona, version=version)
+        )
 
     async def canary(self, persona: str, version: str, share: int) -> RolloutTable:
         move = partial(RolloutTable.canary, persona=persona, version=version, share=share)
@@ -96,7 +97,12 @@ class Rollouts:
         return self._table
 
     async def refresh(self) -> None:
-        self._table = await self._registry.table()
+        """Read the table again; what was published since joins it as a candidate."""
+        table = await self._registry.table()
+        known = {(v.persona, v.version) for v in table.versions()}
+        if self._store.published() - known:
+            table = await self._register_published(table)
+        self._table = table
 
     async def _keep_reading(self) -> None:
         while True:
@@ -105,10 +111,11 @@ class Rollouts:
                 await self.refresh()
             except StoreUnavailable:
                 continue  # what was read last stays in force
+            except ConfigurationError as error:
+                self._log.error("a published adapter cannot be read", reason=str(error))
 
-    async def _register_published(self) -> None:
+    async def _register_published(self, known: RolloutTable) -> RolloutTable:
         """Add versions that the table does not know; a character without any live one gets its newest."""
-        known = await self._registry.table()
         for manifest in self._store.manifests():
             persona, version = manifest.persona, manifest.version
             if any(v.version == version for v in known.versions(persona)):
@@ -120,12 +127,9 @@ class Rollouts:
             versions = known.versions(persona)
             if all(v.state is AdapterState.CANDIDATE for v in versions):
                 newest = versions[-1].version
-                await self._registry.apply(
-                    persona,
-                    newest,
-                    "promoted",
-                    partial(_promote_first, persona=persona, version=newest),
-                )
+                move = partial(_promote_first, persona=persona, version=newest)
+                known = await self._registry.apply(persona, newest, "promoted", move)
+        return known
 
 
 def _promote_first(table: RolloutTable, persona: str, version: str) -> RolloutTable:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from adapters.manifest import read_manifest
@@ -36,6 +37,10 @@ def act(graph, path: str, **body: Any) -> None:
     assert answer.is_success, answer.text
 
 
+def register(graph, version: str) -> httpx.Response:
+    return graph.http.put(f"/admin/adapters/{PERSONA}/{version}")
+
+
 def answers_with(graph, fan: str) -> str:
     """The version that answers this fan now."""
     session = graph.open_session(PERSONA, fan)["session_id"]
@@ -57,7 +62,7 @@ def published(graph) -> Iterator[str]:
     folder: Path = store.path(PERSONA, before)
     update = {"version": version, "created_at": utc_now().isoformat()}
     store.publish(folder, read_manifest(folder).model_copy(update=update))
-    act(graph, version)
+    assert register(graph, version).is_success
     yield version
     if states(graph)[version] == "live":
         act(graph, "rollback")
@@ -93,8 +98,8 @@ def test_moves_that_make_no_sense_are_refused(graph, published):
     for path, body in (("rollback", {}), (f"{published}/canary", {"share": 0}), (f"{live(graph)}/retire", {})):
         answer = graph.http.post(f"/admin/adapters/{PERSONA}/{path}", json=body)
         assert answer.status_code in (409, 422), path
-    assert graph.http.post(f"/admin/adapters/{PERSONA}/never-published").status_code == 404
-    assert graph.http.post(f"/admin/adapters/{PERSONA}/{published}").is_success, "known already: nothing changes"
+    assert register(graph, "never-published").status_code == 404
+    assert register(graph, published).is_success, "known already: nothing changes"
     assert states(graph)[published] == "candidate"
 
 
@@ -103,5 +108,5 @@ def test_an_adapter_without_its_manifest_is_not_there(graph):
     half = roots[0] / PERSONA / f"e2e-half-{uuid.uuid4().hex[:6]}"
     half.mkdir(parents=True)
     (half / "adapter_model.safetensors").write_bytes(b"half")
-    assert graph.http.post(f"/admin/adapters/{PERSONA}/{half.name}").status_code == 404
+    assert register(graph, half.name).status_code == 404
     assert half.name not in states(graph)

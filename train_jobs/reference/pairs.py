@@ -57,7 +57,7 @@ class PairSource:
 
     def _pair(self, rng: random.Random) -> Pair:
         draw = rng.random()
-        if self.files and draw < 0.35:
+        if self.files and (draw < 0.35 or not self.intents):
             return self._knowledge_pair(rng.choice(self.files), rng)
         if self.talk and draw < 0.45:
             question, answer = rng.choice(self.talk)
