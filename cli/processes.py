@@ -168,7 +168,10 @@ def port_holder(port: int) -> psutil.Process | None:
     """Who listens on a TCP port, as far as this user may see."""
     with suppress(psutil.AccessDenied):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            address = connection.laddr
+            if not address or address.port != port:
+                continue
+            if connection.status == psutil.CONN_LISTEN and connection.pid:
                 with suppress(psutil.NoSuchProcess):
                     return psutil.Process(connection.pid)
     return None

@@ -25,7 +25,7 @@ from adapters.store import AdapterStore
 from core.errors import ArtistMindError, ConfigurationError
 from core.logs import get_logger, setup_logging
 from core.settings import Settings, get_settings
-from train_jobs import ray_logs
+from train_jobs import qlora_ray
 from train_jobs.config import load_config
 from train_jobs.qlora_config import QLoraConfig, learned_settings
 from train_jobs.qlora_data import (
@@ -265,7 +265,7 @@ def connect(config: QLoraConfig) -> None:
         num_cpus=config.num_workers * config.cpus_per_worker,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
-        runtime_env={"worker_process_setup_hook": ray_logs.HOOK},
+        runtime_env={"worker_process_setup_hook": qlora_ray.HOOK},
     )
 
 

@@ -16,18 +16,15 @@ BASE_MODEL_ID = "base"
 
 
 def build_generator(args: GeneratorArgs, settings: Settings) -> Any:
-    """The bound deployment: engine, OpenAI protocol and adapter multiplexing come from Ray and vLLM."""
+    """The bound deployment: engine, placement and adapter multiplexing come from Ray and vLLM."""
     from ray import serve
     from ray.serve.llm import LLMConfig
 
     from apps.chat.llm_server import AdapterLoader, CharacterServer
 
     config = LLMConfig(**llm_config(args, settings))
-    return (
-        serve.deployment(CharacterServer)
-        .options(name=DEPLOYMENT_NAME, **deployment_options(args))
-        .bind(config, model_downloader=AdapterLoader)
-    )
+    options = CharacterServer.get_deployment_options(config)
+    return serve.deployment(CharacterServer).options(**options).bind(config, model_downloader=AdapterLoader)
 
 
 def llm_config(args: GeneratorArgs, settings: Settings) -> dict[str, Any]:
@@ -53,6 +50,7 @@ def llm_config(args: GeneratorArgs, settings: Settings) -> dict[str, Any]:
         "lora_config": {"max_num_adapters_per_replica": args.max_loras},
         # The batcher holds tokens back for 50 ms by default.
         "experimental_configs": {"stream_batching_interval_ms": 0},
+        "deployment_config": deployment_options(args),
     }
     if args.device == "cpu":
         config["accelerator_config"] = {"kind": "cpu"}
@@ -62,22 +60,14 @@ def llm_config(args: GeneratorArgs, settings: Settings) -> dict[str, Any]:
 
 
 def deployment_options(args: GeneratorArgs) -> dict[str, Any]:
-    """Serve options: one placement bundle per engine worker, the replica beside the first."""
+    """Serve options of the replica; the bundles of the engine's workers are Ray's to add."""
     options = args.scaling.options()
-    workers = args.engine_kwargs.get("tensor_parallel_size", 1) * args.engine_kwargs.get("pipeline_parallel_size", 1)
-    actor = options.pop("ray_actor_options")
-    actor.pop("num_gpus")
+    actor = options["ray_actor_options"]
+    del actor["num_gpus"]  # the workers' bundles hold the GPUs
     if args.device == "cpu":
         actor["runtime_env"] = {"env_vars": {"VLLM_CPU_KVCACHE_SPACE": str(args.kv_cache_gib)}}
-        bundles = [{"CPU": max(1.0, actor["num_cpus"])}]
-    else:
-        gpu = {"GPU": 1.0} | ({f"accelerator_type:{args.accelerator_type}": 0.001} if args.accelerator_type else {})
-        bundles = [{"CPU": 1.0} | gpu for _ in range(workers)]
-        bundles[0]["CPU"] += actor["num_cpus"]
     return options | {
-        "ray_actor_options": actor,
-        "placement_group_bundles": bundles,
-        "placement_group_strategy": "PACK",
+        "name": DEPLOYMENT_NAME,
         "health_check_period_s": 5,
         "health_check_timeout_s": 30,
         "graceful_shutdown_timeout_s": 10,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -150,9 +149,7 @@ class BaseTraining:
 
     def _batches(self, stage: Stage) -> Iterator[Batch]:
         pool: list[Document] = []
-        documents = self._counted(
-            self.corpus.stream(self.progress.documents, self._copy_share, stage.max_history)
-        )
+        documents = self._counted(self.corpus.stream(self.progress.documents, self._copy_share, stage.max_history))
         while True:
             rows = [fill_row(pool, documents, stage.length) for _ in range(stage.rows)]
             yield collate(rows, stage.length, self.tokenizer.pad_token_id)
@@ -181,7 +178,7 @@ class BaseTraining:
         path = self.run_dir / "checkpoint.pt"
         fresh = path.with_suffix(".new")
         torch.save({"optimiser": self.optimiser.state(), "progress": asdict(self.progress)}, fresh)
-        os.replace(fresh, path)
+        fresh.replace(path)
 
     def _restore(self) -> None:
         path = self.run_dir / "checkpoint.pt"

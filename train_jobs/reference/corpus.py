@@ -68,9 +68,7 @@ def vocabulary_texts() -> list[str]:
 def copy_document(tokenizer: Any, rng: random.Random) -> Document:
     """Random words, then some of them again: only the second telling counts in the loss."""
     syllables = common_syllables()
-    words = [
-        "".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(rng.randint(3, 14))
-    ]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(rng.randint(3, 14))]
     ids: list[int] = []
     weights: list[float] = []
     for telling in range(rng.randint(2, 4)):

@@ -14,7 +14,6 @@ from core.contracts import USER_MACRO, Message
 from train_jobs.reference.intents import (
     Intent,
     fill,
-    is_held_out,
     made_up_like,
     sample_values,
     training_lines,
@@ -89,9 +88,7 @@ class Dialogue:
 
     def messages(self) -> list[Message]:
         """In the order in which serving sends them: the context stands right before the last user message."""
-        spoken = [
-            Message("assistant" if index % 2 else "user", text) for index, text in enumerate(self.turns)
-        ]
+        spoken = [Message("assistant" if index % 2 else "user", text) for index, text in enumerate(self.turns)]
         context = self.context.render()
         before_last = [Message("system", context)] if context else []
         return [Message("system", self.system), *spoken[:-2], *before_last, *spoken[-2:]]
@@ -183,9 +180,7 @@ class Composer:
         rng.shuffle(knowledge)
         return ContextLines(self._fan(rng), tuple(memories), tuple(knowledge))
 
-    def _add_distractors(
-        self, intent: Intent, memories: list[str], knowledge: list[str], rng: random.Random
-    ) -> None:
+    def _add_distractors(self, intent: Intent, memories: list[str], knowledge: list[str], rng: random.Random) -> None:
         """Facts of other intents; never one that could contradict the facts of this one."""
         others = [
             other
@@ -216,9 +211,7 @@ class Composer:
     def _from_seed(self, rng: random.Random) -> Dialogue:
         seed = rng.choice(self.voice.seeds)
         is_memory = seed.category == "memory"
-        context = ContextLines(
-            self._fan(rng), seed.context if is_memory else (), () if is_memory else seed.context
-        )
+        context = ContextLines(self._fan(rng), seed.context if is_memory else (), () if is_memory else seed.context)
         return Dialogue(system=rng.choice(self.voice.systems), turns=seed.turns, context=context)
 
     def _small_talk(self, rng: random.Random) -> Dialogue:

@@ -47,11 +47,14 @@ class Embedder(nn.Module):
                 bos_token_id=tokenizer.cls_token_id,
                 eos_token_id=tokenizer.sep_token_id,
                 attn_implementation="eager",
-            ),
-            add_pooling_layer=False,
+            )
         )
+        self.encoder.pooler.requires_grad_(False)  # never read; there so that loading reports nothing missing
         self.sparse_linear = nn.Linear(config.hidden, 1)
-        self.colbert_linear = nn.Linear(config.hidden, config.hidden)
+        # Part of the format; left as the identity, because nothing here ranks by token against token.
+        self.colbert_linear = nn.Linear(config.hidden, config.hidden).requires_grad_(False)
+        nn.init.eye_(self.colbert_linear.weight)
+        nn.init.zeros_(self.colbert_linear.bias)
 
     def forward(self, ids: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Unit dense vectors and token weights."""
@@ -158,7 +161,8 @@ def train_embedder(config: EmbedderConfig) -> None:
     settings = get_settings()
     tokenizer = embedder_tokenizer(settings.resolved(config.tokenizer), config.positions)
     specials = torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id])
-    training = EmbedderTraining(config, tokenizer, Embedder(config, tokenizer), specials)
+    model = Embedder(config, tokenizer).bfloat16()
+    training = EmbedderTraining(config, tokenizer, model, specials)
     steps = training.run(PairSource.load(config.small_talk))
     output = settings.resolved(config.output)
     save_embedder(training.model, tokenizer, output, getattr(torch, config.precision))

@@ -121,9 +121,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return SLOT.sub(lambda match: values.get(match[1], match[0]), template)
 
 
-def sample_values(
-    slots: Mapping[str, tuple[str, ...]], rng: random.Random, made_up: float
-) -> dict[str, str]:
+def sample_values(slots: Mapping[str, tuple[str, ...]], rng: random.Random, made_up: float) -> dict[str, str]:
     """One value per slot; with probability ``made_up`` a word that does not exist, so that copying is learnt."""
     values: dict[str, str] = {}
     for name, choices in slots.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,80 +27,86 @@ def orthogonalised(update: Tensor, steps: int = 4) -> Tensor:
     return x.mT if is_tall else x
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A parameter of the model, its master in fp32 and, for Muon, its velocity."""
+
+    parameter: Tensor
+    master: Tensor
+    velocity: Tensor
+
+    @staticmethod
+    def of(parameter: Tensor) -> Slot:
+        master = parameter.detach().float().clone()
+        return Slot(parameter, master, torch.zeros_like(master))
+
+
 class Optimiser:
     """Steps both groups and copies the masters back into the model."""
 
     def __init__(self, model: nn.Module, matrix_lr: float, other_lr: float, weight_decay: float) -> None:
         self.matrix_lr = matrix_lr
-        self.weight_decay = weight_decay
-        self.matrices: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.others: list[tuple[Tensor, Tensor]] = []
-        for name, parameter in model.named_parameters():
-            master = parameter.detach().float().clone()
-            if parameter.ndim == 2 and "embed" not in name:
-                self.matrices.append((parameter, master, torch.zeros_like(master)))
-            else:
-                self.others.append((parameter, master))
-        self.adamw = torch.optim.AdamW(
-            [master for _, master in self.others], lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0
-        )
         self.other_lr = other_lr
+        self.weight_decay = weight_decay
+        trained = {name: item for name, item in model.named_parameters() if item.requires_grad}
+        matrices = {name for name, item in trained.items() if item.ndim == 2 and "embed" not in name}
+        self.matrices = [Slot.of(trained[name]) for name in trained if name in matrices]
+        self.others = [Slot.of(trained[name]) for name in trained if name not in matrices]
+        self.adamw = torch.optim.AdamW(
+            [slot.master for slot in self.others], lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0
+        )
 
     @torch.no_grad()
     def step(self, rate: float, momentum: float = 0.95) -> None:
         """One update at ``rate`` times the peak rates; clears the gradients."""
         for group in self._by_shape():
             self._step_matrices(group, rate, momentum)
-        for parameter, master in self.others:
-            master.grad = None if parameter.grad is None else parameter.grad.float()
+        for slot in self.others:
+            slot.master.grad = None if slot.parameter.grad is None else slot.parameter.grad.float()
         for settings in self.adamw.param_groups:
             settings["lr"] = self.other_lr * rate
         self.adamw.step()
-        for parameter, master in self.others:
-            parameter.copy_(master)
-            parameter.grad = None
+        for slot in self.others:
+            slot.parameter.copy_(slot.master)
+            slot.parameter.grad = None
 
-    def _by_shape(self) -> list[list[tuple[Tensor, Tensor, Tensor]]]:
+    def _by_shape(self) -> list[list[Slot]]:
         """Matrices of one shape together: a stack is orthogonalised in one batched product."""
-        groups: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor]]] = {}
-        for item in self.matrices:
-            groups.setdefault(item[1].shape, []).append(item)
+        groups: dict[torch.Size, list[Slot]] = {}
+        for slot in self.matrices:
+            groups.setdefault(slot.master.shape, []).append(slot)
         return list(groups.values())
 
-    def _step_matrices(
-        self, group: list[tuple[Tensor, Tensor, Tensor]], rate: float, momentum: float
-    ) -> None:
+    def _step_matrices(self, group: list[Slot], rate: float, momentum: float) -> None:
         updates = []
-        for parameter, _, velocity in group:
-            assert parameter.grad is not None
-            gradient = parameter.grad.float()
-            velocity.lerp_(gradient, 1 - momentum)
-            updates.append(gradient.lerp(velocity, momentum))
-            parameter.grad = None
-        rows, columns = group[0][1].shape
+        for slot in group:
+            gradient = slot.parameter.grad
+            assert gradient is not None
+            slot.velocity.lerp_(gradient.float(), 1 - momentum)
+            updates.append(gradient.float().lerp(slot.velocity, momentum))
+            slot.parameter.grad = None
+        rows, columns = group[0].master.shape
         scale = self.matrix_lr * rate * max(1.0, rows / columns) ** 0.5
-        for (parameter, master, _), update in zip(group, orthogonalised(torch.stack(updates)), strict=True):
-            master.mul_(1 - self.matrix_lr * rate * self.weight_decay).add_(update, alpha=-scale)
-            parameter.copy_(master)
+        for slot, update in zip(group, orthogonalised(torch.stack(updates)), strict=True):
+            slot.master.mul_(1 - self.matrix_lr * rate * self.weight_decay).add_(update, alpha=-scale)
+            slot.parameter.copy_(slot.master)
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs, the weights included."""
         return {
-            "matrices": [(master, velocity) for _, master, velocity in self.matrices],
-            "others": [master for _, master in self.others],
+            "matrices": [(slot.master, slot.velocity) for slot in self.matrices],
+            "others": [slot.master for slot in self.others],
             "adamw": self.adamw.state_dict(),
         }
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a saved state, weights included."""
-        for (parameter, master, velocity), (saved, saved_velocity) in zip(
-            self.matrices, state["matrices"], strict=True
-        ):
-            master.copy_(saved)
-            velocity.copy_(saved_velocity)
-            parameter.copy_(master)
-        for (parameter, master), saved in zip(self.others, state["others"], strict=True):
-            master.copy_(saved)
-            parameter.copy_(master)
+        for slot, (master, velocity) in zip(self.matrices, state["matrices"], strict=True):
+            slot.master.copy_(master)
+            slot.velocity.copy_(velocity)
+            slot.parameter.copy_(slot.master)
+        for slot, master in zip(self.others, state["others"], strict=True):
+            slot.master.copy_(master)
+            slot.parameter.copy_(slot.master)
         self.adamw.load_state_dict(state["adamw"])

@@ -46,13 +46,9 @@ class Batch:
 
 def chat_document(tokenizer: Any, messages: Sequence[dict[str, str]], context_weight: float) -> Document:
     """A conversation: replies and their end of turn count fully, everything else ``context_weight``."""
-    encoded = tokenizer.apply_chat_template(
-        list(messages), return_dict=True, return_assistant_tokens_mask=True
-    )
+    encoded = tokenizer.apply_chat_template(list(messages), return_dict=True, return_assistant_tokens_mask=True)
     spoken = encoded["assistant_masks"]
-    return Document(
-        tuple(encoded["input_ids"]), tuple(1.0 if said else context_weight for said in spoken)
-    )
+    return Document(tuple(encoded["input_ids"]), tuple(1.0 if said else context_weight for said in spoken))
 
 
 def text_document(tokenizer: Any, text: str, weight: float) -> Document:

@@ -97,9 +97,7 @@ def weighted_loss(model: Any, batch: Batch, generator: torch.Generator | None = 
     A token of weight ``w`` is kept with probability ``w`` instead of being scaled: the expectation is the
     same, and the output layer is computed for the kept tokens only.
     """
-    states = model.model(
-        input_ids=batch.inputs, attention_mask=batch.bias, use_cache=False
-    ).last_hidden_state
+    states = model.model(input_ids=batch.inputs, attention_mask=batch.bias, use_cache=False).last_hidden_state
     draw = torch.rand(batch.weights.shape, generator=generator)
     kept = draw < batch.weights
     logits = model.lm_head(states[kept]).float()

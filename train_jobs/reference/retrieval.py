@@ -57,9 +57,7 @@ class Ranked:
 
 def evaluate(model_path: str) -> Retrieval:
     """Measure the embedder in ``model_path`` on the held-out questions."""
-    questions = [
-        Question.model_validate(entry) for entry in yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
-    ]
+    questions = [Question.model_validate(entry) for entry in yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))]
     passages = load_passages()
     dense, lexical = _model_scores(model_path, questions, passages)
     bm25 = _bm25_scores(questions, passages)
@@ -77,9 +75,7 @@ def load_passages() -> dict[str, list[str]]:
     }
 
 
-def _hits(
-    questions: Sequence[Question], passages: dict[str, list[str]], scores: Sequence[Sequence[float]]
-) -> Ranked:
+def _hits(questions: Sequence[Question], passages: dict[str, list[str]], scores: Sequence[Sequence[float]]) -> Ranked:
     firsts: list[int] = []
     for question, row in zip(questions, scores, strict=True):
         texts = passages[question.character]

@@ -72,9 +72,7 @@ def build_tokenizer(
     from transformers import PreTrainedTokenizerFast
 
     corpus = list(texts)
-    characters = list(
-        dict.fromkeys([*CharacterSet.base(), *CharacterSet.of_corpus(corpus, min_count)])
-    )
+    characters = list(dict.fromkeys([*CharacterSet.base(), *CharacterSet.of_corpus(corpus, min_count)]))
     merges = _latin_merges(corpus, latin_merges)
     pieces = [*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256)), *characters]
     pieces += [left + right for left, right in merges]
@@ -101,8 +99,8 @@ def _latin_merges(texts: list[str], count: int) -> list[tuple[str, str]]:
     import json
     import re
 
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from tokenizers import Regex as Pattern
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     words = [word for text in texts for word in re.findall(LATIN_WORD, text)]
     alphabet = {char for word in words for char in word}

@@ -21,7 +21,6 @@ def test_one_cpu_machine():
     assert config["accelerator_config"] == {"kind": "cpu"}
     assert config["engine_kwargs"]["gpu_memory_utilization"] < 0.5
     options = deployment_options(args)
-    assert options["placement_group_bundles"] == [{"CPU": 1.0}]
     assert options["ray_actor_options"]["runtime_env"]["env_vars"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
 
 
@@ -32,8 +31,6 @@ def test_a_gpu_cluster():
     assert config["engine_kwargs"]["quantization"] == "awq_marlin"
     assert config["accelerator_type"] == "L4"
     assert "accelerator_config" not in config
-    bundles = options["placement_group_bundles"]
-    assert [bundle["GPU"] for bundle in bundles] == [1.0, 1.0]
     assert options["autoscaling_config"]["max_replicas"] == 4
     assert args_of("serve_deploy.yaml").gateway.require_keys
 

@@ -78,7 +78,5 @@ def test_generation_mask_covers_reply_and_end_of_turn_only(tokenizer: Any) -> No
         {"role": "assistant", "content": "노래"},
     ]
     encoded = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
-    spoken = [
-        token for token, said in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if said
-    ]
+    spoken = [token for token, said in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if said]
     assert tokenizer.decode(spoken) == "응 {{user}}아<|im_end|>노래<|im_end|>"
