@@ -64,12 +64,8 @@ def read_engine_settings(path: Path) -> EngineSettings:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         generator = config["applications"][0].get("args", {}).get("generator", {})
     except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ConfigurationError(
-            f"{path}: holds no application ({error!r}); name the graph with --config"
-        ) from error
-    return EngineSettings(
-        **{name: generator[name] for name in EngineSettings.model_fields if name in generator}
-    )
+        raise ConfigurationError(f"{path}: holds no application ({error!r}); name the graph with --config") from error
+    return EngineSettings(**{name: generator[name] for name in EngineSettings.model_fields if name in generator})
 
 
 def command(config: BareServerConfig, port: int) -> list[str]:

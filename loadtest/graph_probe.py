@@ -43,9 +43,7 @@ def probe_graph(url: str, persona: str, timeout_s: float) -> GraphInfo:
     if not reply.is_success:
         raise SetupError(f"the graph at {url} cannot serve '{persona}': {_words(reply)}")
     adapter = _json(reply).get("artistmind", {}).get("adapter")
-    return GraphInfo(
-        url=url, persona=persona, adapter=adapter, components=_json(health).get("components", {})
-    )
+    return GraphInfo(url=url, persona=persona, adapter=adapter, components=_json(health).get("components", {}))
 
 
 def _hello(persona: str) -> dict[str, Any]:

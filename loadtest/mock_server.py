@@ -72,9 +72,7 @@ class _Mock:
         body = await request.json()
         session_id = body["session_id"]
         if session_id in self.busy:
-            return web.json_response(
-                {"error": {"message": "a turn is in flight", "code": "conflict"}}, status=409
-            )
+            return web.json_response({"error": {"message": "a turn is in flight", "code": "conflict"}}, status=409)
         self.busy.add(session_id)
         try:
             response = await _event_stream(request)

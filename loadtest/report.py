@@ -88,9 +88,7 @@ def build_report(
     )
 
 
-def _warnings(
-    graph: GraphInfo, machine: Machine, engines: list[EngineThreads], measured: Measured
-) -> list[str]:
+def _warnings(graph: GraphInfo, machine: Machine, engines: list[EngineThreads], measured: Measured) -> list[str]:
     degraded = sorted({*graph.degraded, *measured.degraded})
     blocked = int(sum(step.summary.blocked for step in measured.steps))
     other = sorted(measured.adapters - {graph.adapter})
@@ -175,10 +173,7 @@ def to_markdown(report: BenchReport) -> str:
         + f", Python {report.machine.python}, Linux {report.machine.kernel}.",
         "",
         "Engine switches: " + (_pairs(report.machine.environment) or "vLLM's defaults") + ".",
-        *(
-            f"- {e.side}: `{e.process}`, {e.threads} threads on CPUs {' / '.join(e.cpus)}"
-            for e in report.engines
-        ),
+        *(f"- {e.side}: `{e.process}`, {e.threads} threads on CPUs {' / '.join(e.cpus)}" for e in report.engines),
     ]
     return "\n".join(lines) + "\n"
 
@@ -221,9 +216,7 @@ def _comparison_lines(report: BenchReport) -> list[str]:
         p50, p95, rate = (
             _number(getattr(report.chat, name), name) for name in ("ttft_p50", "ttft_p95", "tokens_per_s")
         )
-        lines.append(
-            f"/chat, {CHAT_WORKERS} fans with sessions: TTFT p50 {p50} ms, p95 {p95} ms, {rate} tokens/s"
-        )
+        lines.append(f"/chat, {CHAT_WORKERS} fans with sessions: TTFT p50 {p50} ms, p95 {p95} ms, {rate} tokens/s")
     return lines
 
 

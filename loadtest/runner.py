@@ -125,9 +125,7 @@ async def _run(client: LoadClient, arm: Arm, prompts: list[str], workers: int) -
     return await closed_loop(prompts, workers, send)
 
 
-async def _measure_chat(
-    client: LoadClient, config: BenchConfig, messages: MessageSource, measured: Measured
-) -> None:
+async def _measure_chat(client: LoadClient, config: BenchConfig, messages: MessageSource, measured: Measured) -> None:
     """Each fan has a session and a name of their own and sends one message after the other."""
     sessions: list[ChatSession] = []
     try:

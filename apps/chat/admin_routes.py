@@ -20,12 +20,6 @@ async def adapters(services: Services, persona: str | None = None) -> dict[str, 
     return _table_json(services.rollouts.table, persona)
 
 
-@router.put("/adapters/{persona}/{version}")
-async def register(persona: str, version: str, services: Services) -> dict[str, Any]:
-    """Take up a version that was published after the start."""
-    return _table_json(await services.rollouts.register(persona, version), persona)
-
-
 @router.post("/adapters/{persona}/{version}/canary")
 async def canary(persona: str, version: str, body: CanaryBody, services: Services) -> dict[str, Any]:
     return _table_json(await services.rollouts.canary(persona, version, body.share), persona)

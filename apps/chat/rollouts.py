@@ -20,8 +20,6 @@ class RolloutMoves(Protocol):
     @property
     def table(self) -> RolloutTable: ...
 
-    async def register(self, persona: str, version: str) -> RolloutTable: ...
-
     async def canary(self, persona: str, version: str, share: int) -> RolloutTable: ...
 
     async def promote(self, persona: str, version: str) -> RolloutTable: ...
@@ -70,13 +68,6 @@ class Rollouts:
             self._log.error("adapter files are missing", persona=persona, version=version)
             return None
 
-    async def register(self, persona: str, version: str) -> RolloutTable:
-        """Make a version that was published meanwhile a candidate; ``NotFound`` when its files are not there."""
-        self._store.path(persona, version)
-        return await self._apply(
-            persona, version, "published", partial(RolloutTable.add, persona=persona, version=version)
-        )
-
     async def canary(self, persona: str, version: str, share: int) -> RolloutTable:
         move = partial(RolloutTable.canary, persona=persona, version=version, share=share)
         return await self._apply(persona, version, f"canary {share}%", move)
@@ -86,13 +77,14 @@ class Rollouts:
         return await self._apply(persona, version, "promoted", move)
 
     async def rollback(self, persona: str) -> RolloutTable:
-        return await self._apply(persona, None, "rolled back", partial(RolloutTable.rollback, persona=persona))
+        live = next((v.version for v in self._table.versions(persona) if v.state is AdapterState.LIVE), "none")
+        return await self._apply(persona, live, "rolled back", partial(RolloutTable.rollback, persona=persona))
 
     async def retire(self, persona: str, version: str) -> RolloutTable:
         move = partial(RolloutTable.retire, persona=persona, version=version)
         return await self._apply(persona, version, "retired", move)
 
-    async def _apply(self, persona: str, version: str | None, event: str, move: Move) -> RolloutTable:
+    async def _apply(self, persona: str, version: str, event: str, move: Move) -> RolloutTable:
         self._table = await self._registry.apply(persona, version, event, move)
         return self._table
 

@@ -311,7 +311,7 @@ def _kept_running(home: Path, port: int) -> Iterator[None]:
     config = PROJECT_ROOT / "serve_local.yaml"
     flags = ["--port", str(port), "--config", str(config), "--timeout", str(START_TIMEOUT_S)]
     keeper = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("keeper.py")), str(log), *flags],
+        [sys.executable, str(Path(__file__).with_name("keeper.py")), str(log), str(START_TIMEOUT_S + 60), *flags],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import pytest
 
 SESSION = {"persona": "haneul"}
+NOBODYS = "00000000-0000-4000-8000-000000000000"
 CHAT = {"session_id": "any", "message": "안녕"}
 COMPLETION = {"model": "haneul", "messages": [{"role": "user", "content": "안녕"}]}
 
@@ -73,8 +73,8 @@ def test_openai_calls_are_refused_with_400_as_openai_does(graph, change, param):
     ("method", "path", "body", "param"),
     [
         ("POST", "/session", {"persona": "nobody"}, None),
-        ("POST", "/chat", CHAT | {"session_id": str(uuid.uuid4())}, "session_id"),
-        ("DELETE", f"/session/{uuid.uuid4()}", None, "session_id"),
+        ("POST", "/chat", CHAT | {"session_id": NOBODYS}, "session_id"),
+        ("DELETE", f"/session/{NOBODYS}", None, "session_id"),
         ("GET", "/profile/nobody-yet", None, "fan_id"),
         ("DELETE", "/profile/nobody-yet", None, "fan_id"),
         ("DELETE", "/profile/nobody-yet/memories/none", None, "memory_id"),

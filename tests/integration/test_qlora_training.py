@@ -68,10 +68,10 @@ def command(*overrides: str) -> list[str]:
     return [sys.executable, "-m", "train_jobs.qlora", "--config", SMOKE, "base_model=micro", *overrides]
 
 
-def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
-    """Signal the whole group that the test started, and wait for its leader."""
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the group that the test started; what Ray put into groups of its own dies with its parent."""
     if process.poll() is None:
-        os.killpg(process.pid, how)
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
 
 
@@ -114,7 +114,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
             assert time.monotonic() < deadline, "no checkpoint was written"
             time.sleep(0.02)
     finally:
-        end(first, signal.SIGKILL)
+        kill(first)
     assert not (home / "adapters").exists()
 
     again = subprocess.run(run, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
@@ -148,7 +148,7 @@ def head(environment: dict[str, str]) -> Iterator[str]:
         wait_for_port(ports[1], process)
         yield f"http://127.0.0.1:{ports[1]}"
     finally:
-        end(process, signal.SIGTERM)
+        kill(process)
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -155,7 +155,7 @@ class BaseConfig(BaseModel):
     log_every: int = 20
     """Steps between log lines."""
 
-    eval_every: int = 600
+    eval_every: int = 1000
     """Steps between validations, probes and samples."""
 
     checkpoint_minutes: float = 2

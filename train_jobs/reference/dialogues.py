@@ -54,6 +54,9 @@ class Recipe:
     seeds: float = 0.15
     """Share of conversations taken from the hand-written ones, where a voice has them."""
 
+    recall: float = 0.3
+    """Share of the other conversations that are drawn from questions whose answer stands in the context."""
+
     noise: float = 0.3
     """Share of user lines that are typed carelessly."""
 
@@ -110,8 +113,11 @@ class Composer:
             return self._small_talk(rng)
         if self.voice.seeds and (not self.voice.intents or rng.random() < self.recipe.seeds):
             return self._from_seed(rng)
-        intent = rng.choice(self.voice.intents)
-        return self._from_intent(intent, rng)
+        return self._from_intent(self._pick(rng), rng)
+
+    def _pick(self, rng: random.Random) -> Intent:
+        asking = [intent for intent in self.voice.intents if _copied_slots(intent)]
+        return rng.choice(asking if asking and rng.random() < self.recipe.recall else self.voice.intents)
 
     def held_out(self) -> Iterator[tuple[Intent, str]]:
         """The user lines that training never sees, with their intents."""

@@ -21,9 +21,7 @@ from loadtest.bare_server import (
 
 
 def make_config(tmp_path: Path, **changes: object) -> BareServerConfig:
-    engine = EngineSettings(
-        engine_kwargs={"max_num_seqs": 16, "enforce_eager": True, "enable_prefix_caching": False}
-    )
+    engine = EngineSettings(engine_kwargs={"max_num_seqs": 16, "enforce_eager": True, "enable_prefix_caching": False})
     values = {
         "engine": engine,
         "model_path": "/m",
@@ -79,16 +77,12 @@ def test_a_configuration_without_application_is_refused(tmp_path: Path) -> None:
 def test_a_server_that_ends_at_once_is_told_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        module, "command", lambda *_: [sys.executable, "-c", "raise SystemExit('no such model')"]
-    )
+    monkeypatch.setattr(module, "command", lambda *_: [sys.executable, "-c", "raise SystemExit('no such model')"])
     with pytest.raises(SetupError, match="no such model"), bare_server(make_config(tmp_path)):
         pass
 
 
-def test_a_server_that_never_serves_times_out_and_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_never_serves_times_out_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     monkeypatch.setattr(module, "command", lambda *_: [sys.executable, "-c", sleep])
     with (
@@ -102,12 +96,8 @@ def test_a_server_that_never_serves_times_out_and_is_ended(
 
 def test_the_whole_group_is_ended_even_when_it_does_not_want_to(tmp_path: Path) -> None:
     # The child ignores SIGTERM and outlives its parent, as an engine process may.
-    child = (
-        "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); print('up', flush=True); time.sleep(60)"
-    )
-    parent = (
-        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
-    )
+    child = "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", parent], start_new_session=True, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

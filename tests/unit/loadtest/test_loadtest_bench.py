@@ -117,9 +117,7 @@ def test_the_command_fails_in_one_line(arguments: list[str], words: str) -> None
 
 
 def report_of(steps: list[Step]) -> BenchReport:
-    graph = GraphInfo(
-        url="http://127.0.0.1:1", persona="haneul", adapter="haneul/v1", components={"qdrant": "down"}
-    )
+    graph = GraphInfo(url="http://127.0.0.1:1", persona="haneul", adapter="haneul/v1", components={"qdrant": "down"})
     measured = Measured(steps=steps, adapters={"haneul/v2"})
     engines = [
         EngineThreads(side="bare", process="VLLM::Worker", threads=4, cpus=("0",)),

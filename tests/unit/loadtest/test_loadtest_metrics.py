@@ -11,9 +11,7 @@ from loadtest.metrics import Step, aggregate, compare, percentile, summarise
 floats = st.floats(-1e6, 1e6)
 
 
-def trace(
-    started: float = 0.0, arrivals: tuple[float, ...] = (0.1, 0.2, 0.4), tokens: int = 4
-) -> RequestTrace:
+def trace(started: float = 0.0, arrivals: tuple[float, ...] = (0.1, 0.2, 0.4), tokens: int = 4) -> RequestTrace:
     return RequestTrace(
         started,
         arrivals[-1] + 0.1 if arrivals else started,

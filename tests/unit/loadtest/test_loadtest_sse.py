@@ -38,9 +38,7 @@ names = st.sampled_from(["message", "delta", "final", "error"])
 
 
 @given(
-    events=st.lists(
-        st.builds(SseEvent, texts.map(lambda t: json.dumps({"text": t}, ensure_ascii=False)), names)
-    ),
+    events=st.lists(st.builds(SseEvent, texts.map(lambda t: json.dumps({"text": t}, ensure_ascii=False)), names)),
     newline=st.sampled_from(["\n", "\r\n", "\r"]),
     cuts=st.lists(st.integers(0, 400), max_size=30),
 )
