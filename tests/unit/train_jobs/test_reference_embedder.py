@@ -27,5 +27,5 @@ def test_saved_embedder_loads_as_bge_m3_and_knows_equal_texts(tmp_path: Path) ->
     dense = found["dense_vecs"]
     assert dense.shape == (3, 32)
     assert float(dense[0] @ dense[1]) == pytest.approx(1.0, abs=1e-3)
-    assert float(dense[0] @ dense[2]) < 0.999
+    assert abs(dense[0] - dense[2]).max() > 10 * abs(dense[0] - dense[1]).max()
     assert len(found["lexical_weights"]) == 3
