@@ -116,7 +116,7 @@ def _length_notes(steps: Sequence[Step]) -> list[str]:
     if len(means) < 2:
         return []
     (graph_in, graph_out), (bare_in, bare_out) = means[GRAPH], means[BARE]
-    longer = f"the graph's prompts were {graph_in - bare_in:+.0f} tokens on average: retrieved context"
+    longer = f"the graph's prompts differ by {graph_in - bare_in:+.0f} tokens on average (retrieved context)"
     uneven = f"replies differ in length: {graph_out:.1f} tokens from the graph, {bare_out:.1f} from bare vLLM"
     return [longer] * (abs(graph_in - bare_in) >= 1) + [uneven] * (abs(graph_out - bare_out) > 0.1 * bare_out)
 

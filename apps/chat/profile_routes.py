@@ -8,7 +8,10 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from apps.chat.auth import Services, requires
 from apps.chat.schemas import ProfileBody, profile_json
+from apps.chat.services import GatewayServices
+from core.contracts import USER_MACRO
 from core.errors import NotFound
+from personas.macros import fill
 
 router = APIRouter(prefix="/profile", dependencies=[Depends(requires("chat"))])
 FanId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")]
@@ -40,18 +43,28 @@ async def erase(fan_id: FanId, services: Services) -> Response:
 @router.get("/{fan_id}/memories")
 async def memories(fan_id: FanId, services: Services) -> dict[str, Any]:
     found = await services.long_term.memories(fan_id)
+    profile = await services.long_term.get_profile(fan_id)
+    name = profile.name if profile else None
     return {
         "memories": [
             {
                 "id": memory.memory_id,
                 "persona": memory.persona,
-                "text": memory.text,
+                "text": fill(memory.text, name or _alias(services, memory.persona)),
                 "session_id": memory.session_id,
                 "created_at": memory.created_at.isoformat(),
             }
             for memory in found
         ]
     }
+
+
+def _alias(services: GatewayServices, persona: str) -> str:
+    """What this character calls a fan whose name is not known; a character that is gone leaves the macro."""
+    try:
+        return services.library.get(persona).card.fan_alias
+    except NotFound:
+        return USER_MACRO
 
 
 @router.delete("/{fan_id}/memories/{memory_id}", status_code=204)

@@ -11,7 +11,7 @@ from apps.chat.args import GatewayArgs
 from apps.chat.http_app import create_http_app
 from apps.chat.rate_limit import NoLimit
 from apps.chat.services import GatewayServices
-from core.contracts import utc_now
+from core.contracts import Memory, utc_now
 from core.errors import Unavailable
 from memory.documents_store import StoredDocument
 
@@ -232,6 +232,15 @@ async def test_profiles_are_kept_changed_and_erased(site):
         assert (await client.delete("/profile/fan-1/memories/nope")).status_code == 404
         assert (await client.delete("/profile/fan-1")).status_code == 204
         assert (await client.get("/profile/fan-1")).status_code == 404
+
+
+async def test_memories_are_shown_with_the_fans_name(site):
+    site.stage.long_term.add_memory(Memory("m1", "fan-1", "haneul", "{{user}}은 떡볶이를 좋아한다.", utc_now()))
+    async with site.client() as client:
+        nameless = (await client.get("/profile/fan-1/memories")).json()["memories"]
+        await client.put("/profile/fan-1", json={"name": "민호"})
+        named = (await client.get("/profile/fan-1/memories")).json()["memories"]
+    assert [m["text"] for m in nameless + named] == ["스텔라는 떡볶이를 좋아한다.", "민호는 떡볶이를 좋아한다."]
 
 
 async def test_documents_are_uploaded_listed_and_deleted(site):

@@ -55,7 +55,7 @@ def config(*overrides: str) -> QLoraConfig:
         ("base_model=personas", "config.json is missing"),
         ("data.path=/nowhere.jsonl", "/nowhere.jsonl: cannot be read"),
         ("character=nobody", "nobody"),
-        ("data.count=2", "data: 2 conversations leave"),
+        ("max_length=16", "leave 0 to learn"),
     ],
 )
 def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
@@ -69,8 +69,8 @@ def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
 
 
 def test_a_published_version_is_refused_before_the_training(home: Path, no_ray: None) -> None:
-    (home / "adapters" / "haneul" / "v1").mkdir(parents=True)
-    assert qlora.main(["--config", str(SMOKE), "version=v1", "publish=true"]) == 2
+    (home / "adapters" / "haneul" / "mine").mkdir(parents=True)
+    assert qlora.main(["--config", str(SMOKE), "version=mine", "publish=true"]) == 2
 
 
 def test_the_next_free_version_is_taken_over_all_roots(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_a_run_name_belongs_to_one_set_of_settings(home: Path) -> None:
 
 
 def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
-    job = qlora.prepare(config("publish=true"), get_settings())
+    job = qlora.prepare(config("publish=true", "version=mine"), get_settings())
     job._claim_run_dir()
     job._adapter_dir.mkdir()
     (job._adapter_dir / "adapter_model.safetensors").write_bytes(b"weights")
     job._metrics_path.write_text('{"steps": 2.0}', encoding="utf-8")
     job.run()
-    published = home / "adapters" / "haneul" / "v1"
+    published = home / "adapters" / "haneul" / "mine"
     manifest = AdapterManifest.model_validate_json((published / "manifest.json").read_text(encoding="utf-8"))
     assert manifest.metrics == {"steps": 2.0}
     assert manifest.base_revision == content_hash([PROJECT_ROOT / "models" / "base" / "model.safetensors"])
