@@ -227,6 +227,9 @@ class ChatTurns:
             raise _EngineLost(error.message, "generator") from error
         if delta := self._release(state, filler.feed(self._checked(state, watch.finish())) + filler.finish()):
             yield delta
+        if not state.usage.completion_tokens:
+            # The reply was stopped before the engine could count it.
+            state.usage = Usage(state.usage.prompt_tokens, self._services.count_tokens(state.stored))
         if not watch.verdict.allowed and watch.verdict.category not in _JUST_STOP:
             state.verdict = watch.verdict
             yield self._alternative(state)
