@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from adapters.rollout import AdapterState, AdapterVersion, RolloutTable
@@ -93,10 +94,8 @@ class AdapterRegistry:
         try:
             async with self._engine.begin() as connection:
                 yield connection
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError) as error:
             raise StoreUnavailable("PostgreSQL does not answer", "postgres") from error
-        except SQLAlchemyError as error:
-            raise StoreUnavailable(f"PostgreSQL: {type(error).__name__}", "postgres") from error
 
 
 def _upsert(version: AdapterVersion) -> sa.sql.dml.Insert:

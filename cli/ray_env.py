@@ -46,6 +46,9 @@ _DEFAULTS = {
     "RAY_enable_worker_prestart": "0",  # idle workers cost 100 MB each
     "RAY_prestart_worker_first_driver": "0",
     "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 s by default: too little on a machine that is busy
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+    "RAY_worker_niceness": "0",  # 15 by default: the engine would wait for whatever else runs
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_LOGGING_LEVEL": "WARNING",

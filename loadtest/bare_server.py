@@ -76,6 +76,9 @@ def command(config: BareServerConfig, port: int) -> list[str]:
         "max_model_len": engine.max_model_len,
         "enable_lora": True,
         "max_loras": engine.max_loras,
+        # As the graph's engine on CPU: a seeded request whose prompt is split kills vLLM 0.29 there.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(2048, engine.max_model_len),
         "max_lora_rank": engine.max_lora_rank,
         "enable_prefix_caching": True,
     }

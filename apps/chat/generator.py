@@ -40,6 +40,9 @@ def llm_config(args: GeneratorArgs, settings: Settings) -> dict[str, Any]:
     if args.device == "cpu":
         # On CPU this is the share of RAM; vLLM's default of 0.92 fails at start.
         engine["gpu_memory_utilization"] = 0.2
+        # A seeded request whose prompt is split kills the engine: "CPU Generator does not use offset" (vLLM 0.29).
+        engine["enable_chunked_prefill"] = False
+        engine["max_num_batched_tokens"] = max(2048, args.max_model_len)
     config: dict[str, Any] = {
         "model_loading_config": {
             "model_id": BASE_MODEL_ID,

@@ -8,21 +8,24 @@ from typing import Any
 
 from core.contracts import Memory, Retrieval, Verdict
 from core.errors import ArtistMindError, StoreUnavailable, Unavailable
+from core.logs import get_logger
 
 
 @asynccontextmanager
 async def serve_errors(error: Unavailable) -> AsyncIterator[None]:
-    """Unpack our own errors from Ray's wrapper; anything else that Ray raises becomes ``error``."""
-    from ray.exceptions import RayError, RayTaskError
-    from ray.serve.exceptions import RayServeException
+    """Let our own errors through, also out of Ray's wrapper; whatever else a remote call raises is ``error``.
 
+    Over gRPC Serve raises a replica's exception as it was, over Ray's own transport inside ``RayTaskError``.
+    """
     try:
         yield
-    except RayTaskError as failure:
-        if isinstance(failure.cause, ArtistMindError):
-            raise failure.cause from None
-        raise error from failure
-    except (RayError, RayServeException) as failure:
+    except ArtistMindError:
+        raise
+    except Exception as failure:
+        cause = getattr(failure, "cause", None)
+        if isinstance(cause, ArtistMindError):
+            raise cause from None
+        get_logger("handles").warning("remote call failed", failure=f"{type(failure).__name__}: {failure}"[:500])
         raise error from failure
 
 

@@ -7,6 +7,7 @@ a ``ChatCompletionRequest`` imports vLLM, which costs a caller seconds and hundr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -50,6 +51,11 @@ class CharacterServer(LLMServer):
         async for chunk in merged(chunks_of(events)):
             yield chunk
 
+    async def _maybe_resolve_lora_from_multiplex(self) -> None:
+        """One at a time: Ray looks and loads without a lock, and the second of two first requests would fail."""
+        async with self.__dict__.setdefault("_loading", asyncio.Lock()):
+            await super()._maybe_resolve_lora_from_multiplex()
+
 
 def _request(model: str, messages: Sequence[Message], sampling: Sampling) -> Any:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -57,7 +63,7 @@ def _request(model: str, messages: Sequence[Message], sampling: Sampling) -> Any
     optional = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "seed": sampling.seed,
+        "seed": sampling.seed if sampling.temperature != 0 else None,  # greedy draws nothing
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "repetition_penalty": sampling.repetition_penalty,

@@ -20,6 +20,7 @@ def test_one_cpu_machine():
     assert config["model_loading_config"]["model_source"].endswith("models/base")
     assert config["accelerator_config"] == {"kind": "cpu"}
     assert config["engine_kwargs"]["gpu_memory_utilization"] < 0.5
+    assert config["engine_kwargs"]["enable_chunked_prefill"] is False
     options = deployment_options(args)
     assert options["ray_actor_options"]["runtime_env"]["env_vars"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
 
