@@ -38,7 +38,10 @@ def test_what_was_told_is_kept_and_fills_the_profile(graph, fan, remembered):
     for word in ("최애는 하늘", "5월 17일", "떡볶이"):
         memory = about(remembered, word)
         assert memory["persona"] == "haneul"
-        assert "서윤" not in memory["text"], "names stay out of the stores"
+        assert "{{user}}" not in memory["text"], "the fan sees the name"
+    stored = [row.text for row in graph.rows("SELECT text FROM memories WHERE fan_id = %s", fan)]
+    assert stored
+    assert not any("서윤" in text for text in stored), "names stay out of the stores"
     profile = graph.http.get(f"/profile/{fan}").json()
     assert (profile["name"], profile["birthday"], profile["favorite"]) == ("서윤", "05-17", "하늘")
     [summary] = graph.rows("SELECT text FROM summaries WHERE fan_id = %s", fan)
