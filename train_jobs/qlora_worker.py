@@ -92,7 +92,22 @@ def last_checkpoint() -> Iterator[str | None]:
         return
     get_logger("qlora").info("resuming", checkpoint=Path(checkpoint.path).name)
     with checkpoint.as_directory() as folder:
-        yield folder
+        yield folder if is_whole(Path(folder)) else older_checkpoint(Path(checkpoint.path))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint holds its weights: a run killed between writing and pruning may name one that is gone."""
+    return (folder / "adapter_model.safetensors").is_file()
+
+
+def older_checkpoint(broken: Path) -> str | None:
+    """The newest whole checkpoint beside a broken one; ``None`` starts again from the beginning."""
+    siblings = sorted(broken.parent.glob("checkpoint_*"), reverse=True)
+    found = next((folder for folder in siblings if folder.is_dir() and is_whole(folder)), None)
+    get_logger("qlora").warning(
+        "last checkpoint is not whole", checkpoint=broken.name, instead=found.name if found else "the beginning"
+    )
+    return str(found) if found else None
 
 
 def build_trainer(task: Task, scratch: Path) -> Any:
