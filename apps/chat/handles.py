@@ -21,7 +21,7 @@ async def serve_errors(error: Unavailable) -> AsyncIterator[None]:
         yield
     except ArtistMindError:
         raise
-    except Exception as failure:
+    except Exception as failure:  # whatever a remote call raises, the component behind it cannot be used now
         cause = getattr(failure, "cause", None)
         if isinstance(cause, ArtistMindError):
             raise cause from None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.errors import ConfigurationError
+from train_jobs import config
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -238,24 +237,6 @@ class EmbedderConfig(BaseModel):
 
 
 def load_config(model: type[ConfigT], name: str, overrides: Sequence[str] = ()) -> ConfigT:
-    """Read ``configs/<name>.yaml`` (or a path) and apply ``key=value`` overrides; dots go into nested fields."""
+    """``configs/<name>.yaml``, or a path, with ``key=value`` overrides."""
     path = Path(name) if name.endswith(".yaml") else CONFIGS / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: no such configuration")
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    for override in overrides:
-        _apply(values, override)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise ConfigurationError(f"{override!r}: an override is key=value")
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-    values[last] = yaml.safe_load(text)
+    return config.load_config(model, path, overrides)
