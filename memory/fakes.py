@@ -63,8 +63,7 @@ class FakeShortTermMemory:
         expires, present = self._locks.get(session_id, (0.0, holder))
         if present != holder and expires > self._clock():
             return False
-        if session_id not in self._locks or expires <= self._clock():
-            self._locks[session_id] = (self._clock() + self._config.lock_ttl_s, holder)
+        self._locks[session_id] = (self._clock() + self._config.lock_ttl_s, holder)
         return True
 
     async def release(self, session_id: str, holder: str) -> None:

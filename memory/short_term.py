@@ -42,7 +42,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 
 _ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0
 """
 
@@ -61,8 +61,8 @@ class ShortTermConfig(BaseModel):
     """Turns in the window; each is two messages."""
     ttl_s: float = Field(default=1800.0, gt=0)
     """Silence after which a window is dropped."""
-    lock_ttl_s: float = Field(default=120.0, gt=0)
-    """A turn that takes longer than this loses its session."""
+    lock_ttl_s: float = Field(default=15.0, gt=0)
+    """Time until a session is free again whose holder died; a living turn renews its lock."""
     timeout_s: float = Field(default=1.0, gt=0)
     """Time for one exchange with Redis."""
     connections: int = Field(default=64, ge=1)
@@ -127,7 +127,7 @@ class RedisMemory:
         return _SESSIONS.validate_json(held) if held else None
 
     async def acquire(self, session_id: str, holder: str) -> bool:
-        """Take the session for one turn; true again for its holder, so that a retry is no conflict."""
+        """Take the session for one turn; true again for its holder, whose lock it renews."""
         arguments: list[str | int] = [holder, _milliseconds(self._config.lock_ttl_s)]
         async with _redis_errors():
             return bool(await self._acquire(keys=[_lock(session_id)], args=arguments))

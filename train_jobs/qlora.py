@@ -49,6 +49,9 @@ from train_jobs.qlora_publish import (
 )
 
 OBJECT_STORE_BYTES = 256 * 1024**2
+PATIENCE_S = 60
+"""How long the rest of a killed run of the same name is waited for, in seconds; Ray ends it in two or three."""
+
 UPLOADED_COPY = "_ray_pkg_"
 """How Ray names the folder that a submitted job's working directory is unpacked to."""
 
@@ -113,9 +116,11 @@ class QLoraJob:
         from ray.train.torch import TorchConfig, TorchTrainer
 
         from train_jobs.qlora_callbacks import KEPT_CHECKPOINTS
+        from train_jobs.qlora_lock import HoldRunFolder, wait_until_free
         from train_jobs.qlora_worker import Task, as_dataset, train_worker
 
         config = self.config
+        wait_until_free(self.run_dir, PATIENCE_S)
         connect(config)
         task = Task(
             config, self.run_dir, as_dataset(self.split.train), as_dataset(self.split.validation), self.prompts
@@ -134,6 +139,7 @@ class QLoraJob:
                 storage_path=str(self.run_dir.parent),
                 checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
                 failure_config=FailureConfig(max_failures=config.max_failures),
+                callbacks=[HoldRunFolder(self.run_dir)],
             ),
         )
         try:

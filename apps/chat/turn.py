@@ -19,6 +19,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from apps.chat.turn_lock import renewed
 from apps.chat.turn_types import Delta, Timings, TurnLimits, TurnRequest, TurnResult, TurnServices
 from core.contracts import (
     AdapterRef,
@@ -359,7 +360,8 @@ class ChatTurns:
             if not await self._or_degrade(state, "redis", acquire, True):
                 raise Conflict("this session has a turn in flight; wait for its final event", "session_id")
             try:
-                yield
+                async with renewed(self._services.short_term, session_id, state.turn_id):
+                    yield
             finally:
                 release = self._services.short_term.release(session_id, state.turn_id)
                 await asyncio.shield(self._or_degrade(state, "redis", release, None))

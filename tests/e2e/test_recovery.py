@@ -62,7 +62,7 @@ def test_everything_that_is_killed_comes_back_and_no_finished_turn_is_lost(break
             graph.eventually(lambda: serves(graph), BACK_S, f"full answers after {deployment} was killed")
             assert not {p.pid for p in killed} & {p.pid for p in graph.replicas(deployment)}
         seen = len(chats.finals)
-        graph.eventually(lambda: len(chats.finals) >= seen + 4, 60, "the fans chat on")
+        graph.eventually(lambda: len(chats.finals) >= seen + 4, 90, "the fans chat on")
 
     turns = Counter(final["turn_id"] for final in chats.finals)
     assert set(turns.values()) == {1}

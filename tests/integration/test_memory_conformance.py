@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from apps.chat.turn_lock import renewed
 from core.contracts import Message
 from core.errors import InvalidRequest, StoreUnavailable
 from memory import conformance
@@ -46,6 +47,17 @@ async def test_window_and_lock_expire(servers):
     await asyncio.sleep(0.3)
     assert await store.history("expiring") is None
     assert await store.acquire("expiring", "b")
+    await store.close()
+
+
+async def test_a_renewed_lock_outlives_its_first_time(servers):
+    store = RedisMemory(servers.redis_url, ShortTermConfig(lock_ttl_s=0.4))
+    assert await store.acquire("renewed", "a")
+    async with renewed(store, "renewed", "a", every_s=0.1):
+        await asyncio.sleep(0.8)
+        assert not await store.acquire("renewed", "b")
+    await asyncio.sleep(0.5)
+    assert await store.acquire("renewed", "b")
     await store.close()
 
 
