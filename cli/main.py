@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import chat, platform
+from cli import cards, chat, data, evaluate, platform
 
 app = typer.Typer(
     name="artistmind",
@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 for command in (platform.up, platform.down, platform.status, chat.chat, platform.logs, platform.env):
     app.command()(command)
+app.add_typer(cards.app, name="card")
+app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="eval")
 
 
 def main() -> None:

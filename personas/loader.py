@@ -12,6 +12,10 @@ from pydantic import ValidationError
 from core.errors import ConfigurationError, NotFound
 from personas.schema import Card
 
+# The C parser: a card that came with a lorebook may hold megabytes.
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_REMEDIES = {"missing": "add it", "extra_forbidden": "remove it or fix its name"}
+
 
 @dataclass(frozen=True)
 class Persona:
@@ -30,19 +34,26 @@ class Persona:
 
 
 def load_card(path: Path) -> Card:
-    """Read and validate one ``card.yaml``."""
+    """Read and validate one ``card.yaml``.
+
+    Raises:
+        ConfigurationError: Names the file, the field and what to do.
+    """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error}); check that the file is there") from error
+        remedy = "check that the file is there and saved as UTF-8"
+        raise ConfigurationError(f"{path}: cannot be read ({error}); {remedy}") from error
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: is not valid YAML ({error})") from error
+        place = " ".join(str(error).split())
+        raise ConfigurationError(f"{path}: is not valid YAML ({place}); correct the syntax there") from error
     try:
         card = Card.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise ConfigurationError(f"{path}: field '{field}': {first['msg']}; see personas/schema.py") from error
+        remedy = _REMEDIES.get(first["type"], "correct it")
+        raise ConfigurationError(f"{path}: field '{field}': {first['msg']}; {remedy}, see docs/cards.md") from error
     if card.id != path.parent.name:
         raise ConfigurationError(
             f"{path}: field 'id' is '{card.id}'; make it the folder's name, '{path.parent.name}'"

@@ -6,13 +6,13 @@ prefix cache serves all fans of a character. ``train_jobs`` renders training row
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.contracts import USER_MACRO, FanContext, FanProfile, Message, Passage
+from core.contracts import FanContext, Message, Passage
+from personas.context_labels import ContextLabels, labels_for, render_sections
 from personas.schema import Card
 
 ContextPlacement = Literal["system_message", "user_message"]
@@ -37,36 +37,26 @@ class PromptConfig(BaseModel):
     """``macro`` keeps ``{{user}}`` in the prompt; ``plain`` is for models that should see the name."""
 
 
-def render_context(fan: FanContext | None, passages: Sequence[Passage], config: PromptConfig) -> str:
+def render_context(
+    fan: FanContext | None,
+    passages: Sequence[Passage],
+    config: PromptConfig,
+    labels: ContextLabels | None = None,
+) -> str:
     """The context block; empty when there is nothing to say."""
+    labels = labels or labels_for("ko")
     memories = [p.text for p in passages if p.kind == "memory"]
     if fan:
         # The same fact may come back from both stores; the first one counts.
         memories += [*fan.memories[: config.max_memories], *fan.summaries[: config.max_summaries]]
     knowledge = [p.text for p in passages if p.kind == "knowledge"]
-    sections = {
-        "[팬]": _profile_lines(fan.profile if fan else None),
-        "[기억]": [f"- {line}" for line in dict.fromkeys(memories)],
-        "[자료]": [f"- {line}" for line in knowledge],
-    }
-    return "\n".join("\n".join([head, *map(_one_line, lines)]) for head, lines in sections.items() if lines)
+    fan_lines = labels.fan_lines(fan.profile if fan else None)
+    return render_sections(labels, fan_lines, list(dict.fromkeys(memories)), knowledge)
 
 
-def _one_line(text: str) -> str:
-    """A passage may hold headings and line breaks; in the prompt it is one line, as in training."""
-    return " ".join(re.sub(r"(?m)^#+\s*", "", text).split())
-
-
-def _profile_lines(profile: FanProfile | None) -> list[str]:
-    if profile is None:
-        return []
-    lines = [f"이름: {USER_MACRO}"] if profile.name else []
-    if profile.birthday:
-        month, day = profile.birthday[-5:].split("-")
-        lines.append(f"생일: {int(month)}월 {int(day)}일")
-    if profile.favorite:
-        lines.append(f"최애: {profile.favorite}")
-    return lines
+def system_prompt(card: Card) -> str:
+    """The first two blocks, System Persona and Safety Rules: the same for every fan and turn."""
+    return f"{card.prompt.persona.strip()}\n{card.prompt.safety.strip()}"
 
 
 def build_prompt(
@@ -79,10 +69,11 @@ def build_prompt(
     count_tokens: TokenCount,
 ) -> list[Message]:
     """Assemble the prompt and leave out what does not fit, oldest turns first."""
-    system = Message("system", f"{card.prompt.persona.strip()}\n{card.prompt.safety.strip()}")
+    system = Message("system", system_prompt(card))
+    labels = labels_for(card.language)
     kept_history, kept_passages = list(history), list(passages)
     while True:
-        context = render_context(fan, kept_passages, config)
+        context = render_context(fan, kept_passages, config, labels)
         prompt = [system, *kept_history, *_last_messages(context, message, config.context_placement)]
         size = sum(count_tokens(m.content) + _TOKENS_PER_MESSAGE for m in prompt)
         if size <= config.max_prompt_tokens:

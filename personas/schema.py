@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-SpeechLevel = Literal["banmal", "haeyo", "hapsyo"]
+from personas.base import CardModel, Extensions
+from personas.lorebook import Lorebook
 
-
-class CardModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+SpeechLevel = Literal["banmal", "haeyo", "hapsyo", "teinei", "tameguchi", "none"]
 
 
 class Emoji(CardModel):
@@ -18,11 +17,13 @@ class Emoji(CardModel):
     """The only emoji that the character uses."""
 
     max_per_reply: int = Field(default=1, ge=0)
+    """How many of them one reply may hold."""
 
 
 class Speech(CardModel):
     level: SpeechLevel
-    """반말, 해요체 or 합쇼체: how the character's sentences end."""
+    """How the character's sentences end. Korean: 반말, 해요체 or 합쇼체; Japanese: です・ます (``teinei``) or plain
+    (``tameguchi``); ``none`` for languages without levels."""
 
     ratio: float = Field(default=0.9, ge=0, le=1)
     """Share of sentences expected in that level."""
@@ -31,6 +32,7 @@ class Speech(CardModel):
     """Turns of phrase that are this character's own."""
 
     emoji: Emoji = Emoji()
+    """Which emoji, and how many."""
 
 
 class PromptText(CardModel):
@@ -43,8 +45,13 @@ class PromptText(CardModel):
 
 class SamplingDefaults(CardModel):
     temperature: float = Field(default=0.7, ge=0, le=2)
+    """How freely tokens are drawn; 0 takes the likeliest."""
+
     top_p: float = Field(default=0.9, gt=0, le=1)
+    """Only the likeliest tokens of this share are drawn from."""
+
     max_tokens: int = Field(default=96, ge=1, le=4096)
+    """Where a reply is cut."""
 
 
 class Card(CardModel):
@@ -54,17 +61,29 @@ class Card(CardModel):
     """Name of the folder, of the model on ``/v1``, and of the adapters."""
 
     display_name: str = Field(min_length=1)
+    """What people call the character."""
+
     language: str = "ko"
-    """Language that the character speaks unless asked otherwise (BCP 47)."""
+    """Language that the character speaks unless asked otherwise (BCP 47); also labels the prompt's context."""
 
     tagline: str = ""
+    """One line under the name in listings."""
+
     identity: dict[str, str | int] = Field(default_factory=dict)
     """Profile shown to people: name, age, birthday, position, group…"""
 
     traits: tuple[str, ...] = ()
+    """What the character is like."""
+
     speech: Speech
+    """How the character talks."""
+
     likes: tuple[str, ...] = ()
+    """What the character is fond of."""
+
     dislikes: tuple[str, ...] = ()
+    """What the character avoids."""
+
     forbidden: tuple[str, ...] = ()
     """Matters that the character does not talk about."""
 
@@ -75,6 +94,8 @@ class Card(CardModel):
     """Opens a session; may hold ``{{user}}``."""
 
     prompt: PromptText
+    """The two blocks that open every prompt."""
+
     alternatives: dict[str, tuple[str, ...]]
     """In-character answers by block category; ``default`` must be there."""
 
@@ -82,6 +103,13 @@ class Card(CardModel):
     """What the character says when she cannot answer for technical reasons."""
 
     sampling: SamplingDefaults = SamplingDefaults()
+    """Used where a request does not say otherwise."""
+
+    lorebook: Lorebook | None = None
+    """Knowledge that enters the prompt when its keys are said."""
+
+    extensions: Extensions = Field(default_factory=dict)
+    """Data of other programs and of imported cards: kept for export, never read into a prompt."""
 
     @field_validator("alternatives")
     @classmethod

@@ -18,7 +18,7 @@ POLICIES_DIR = Path(__file__).parent / "policies"
 DEFAULT = "default"
 
 Side = Literal["input", "output"]
-Level = Literal["banmal", "haeyo", "hapsyo"]
+Level = Literal["banmal", "haeyo", "hapsyo", "teinei", "tameguchi"]
 Category = Literal[
     "abuse",
     "sexual",
@@ -71,7 +71,7 @@ class SpeechPolicy(_Strict):
     """The speech level the character keeps."""
 
     min_ratio: float = Field(default=0.5, ge=0, le=1)
-    """Below this share of sentences in ``level`` a whole reply counts as out of persona."""
+    """Below this share of its language's sentences in ``level`` a whole reply counts as out of persona."""
 
     min_sentences: int = Field(default=2, ge=1)
     """Replies with fewer classified sentences are not judged."""

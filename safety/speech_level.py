@@ -1,4 +1,4 @@
-"""Speech levels of Korean sentences, told from their endings by morphology (Kiwi)."""
+"""Speech levels of sentences: Korean by the morphology of their endings (Kiwi), Japanese by the endings alone."""
 
 from __future__ import annotations
 
@@ -9,33 +9,46 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from core.contracts import USER_MACRO, Verdict
+from safety import japanese_speech
 from safety.policy import SpeechPolicy
 
-SpeechLevel = Literal["banmal", "haeyo", "hapsyo", "other"]
+SpeechLevel = Literal["banmal", "haeyo", "hapsyo", "teinei", "tameguchi", "other"]
+
+_LANGUAGES: tuple[tuple[SpeechLevel, ...], ...] = (("banmal", "haeyo", "hapsyo"), ("teinei", "tameguchi"))
+"""Levels that can be held against each other; a Japanese answer says nothing about a Korean level."""
 
 _FORMAL = re.compile(r"(니다|니까|시오|십쇼|ᆸ시다|읍시다|올시다|나이다)$")
 _ADORNMENT = re.compile(r"[^\w\s.,!?…~'\"()\-:%·]|[ㄱ-ㅎㅏ-ㅣ]+|~+")
 _SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+
 _CLOSING = ("SF", "SP", "SS", "SSO", "SSC", "SE", "SO", "SW", "SB")
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechCounts:
-    """How many sentences of a text were in which level."""
+    """How many sentences of a text were in which level; ``other`` are those without one."""
 
     banmal: int = 0
     haeyo: int = 0
     hapsyo: int = 0
     other: int = 0
+    teinei: int = 0
+    tameguchi: int = 0
 
     @property
     def judged(self) -> int:
-        return self.banmal + self.haeyo + self.hapsyo
+        """Sentences that have a level, in any language."""
+        return sum(self.of_language(levels[0]) for levels in _LANGUAGES)
+
+    def of_language(self, level: SpeechLevel) -> int:
+        """Sentences that have a level, in the language that ``level`` belongs to."""
+        return sum(getattr(self, other) for levels in _LANGUAGES if level in levels for other in levels)
 
     def ratio(self, level: SpeechLevel) -> float:
-        """Share of ``level`` among the sentences that have a level; 0.0 when none has."""
+        """Share of ``level`` among the sentences of its language that have a level; 0.0 when none has."""
         count: int = getattr(self, level)
-        return count / self.judged if self.judged else 0.0
+        judged = self.of_language(level)
+        return count / judged if judged else 0.0
 
 
 class SpeechClassifier:
@@ -48,16 +61,24 @@ class SpeechClassifier:
 
     def classify(self, sentence: str) -> SpeechLevel:
         """The level of one sentence; ``other`` for fragments, names, interjections and other languages."""
+        if japanese_speech.is_japanese(sentence):
+            return japanese_speech.classify(sentence)
         tokens = _without_tail(self._tokens(sentence))
         return _level(tokens[-1]) if tokens else "other"
 
     def count(self, text: str) -> SpeechCounts:
         """Levels of all sentences of ``text``."""
-        levels = Counter(self.classify(sentence) for sentence in self.sentences(text))
-        return SpeechCounts(levels["banmal"], levels["haeyo"], levels["hapsyo"], levels["other"])
+        levels: Counter[str] = Counter(self.classify(sentence) for sentence in self.sentences(text))
+        return SpeechCounts(**levels)
 
     def sentences(self, text: str) -> list[str]:
         """Split at punctuation and, where it is missing, where the grammar says so."""
+        found: list[str] = []
+        for line in text.splitlines():
+            found += japanese_speech.sentences(line) if japanese_speech.is_japanese(line) else self._korean(line)
+        return found
+
+    def _korean(self, text: str) -> list[str]:
         clean = _clean(text)
         parts = [part for piece in _SENTENCE.findall(clean) for part in self._kiwi.split_into_sents(piece)]
         return [part.text.strip() for part in parts if part.text.strip()]
@@ -103,6 +124,6 @@ def shared() -> SpeechClassifier:
 def judge_reply(text: str, policy: SpeechPolicy, classifier: SpeechClassifier) -> Verdict:
     """Whether a whole reply keeps the character's level; only a clear shift is noted."""
     counts = classifier.count(text)
-    if counts.judged < policy.min_sentences or counts.ratio(policy.level) >= policy.min_ratio:
+    if counts.of_language(policy.level) < policy.min_sentences or counts.ratio(policy.level) >= policy.min_ratio:
         return Verdict.ok()
     return Verdict(allowed=policy.mode != "block", category="out_of_persona", rule=f"not-{policy.level}")

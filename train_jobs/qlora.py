@@ -31,11 +31,9 @@ from train_jobs.qlora_config import QLoraConfig, learned_settings
 from train_jobs.qlora_data import (
     Messages,
     Split,
-    composed_rows,
     held_out_prompts,
+    load_conversations,
     prepare_split,
-    read_rows,
-    rows_hash,
 )
 from train_jobs.qlora_publish import (
     Provenance,
@@ -43,7 +41,6 @@ from train_jobs.qlora_publish import (
     build_manifest,
     code_revision,
     collect_adapter,
-    dataset_name,
     samples_page,
     tokenizer_revision,
 )
@@ -177,8 +174,8 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
         refuse_uploaded_copy(roots[0], "ARTISTMIND_ADAPTERS_DIR")
     base = found_base(settings, config.base_model)
     tokenizer = load_tokenizer(base)
-    rows = load_rows(config, settings)
-    split = prepare_split(tokenizer, rows, config.max_length, config.validation_share, config.seed)
+    found = load_conversations(config, settings)
+    split = prepare_split(tokenizer, found, config.max_length)
     get_logger("qlora").info(
         "data", train=len(split.train), validation=len(split.validation), too_long=split.too_long
     )
@@ -193,8 +190,8 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
         origin=Provenance(
             base_revision=base_revision(base),
             tokenizer_revision=tokenizer_revision(base, tokenizer),
-            dataset=dataset_name(config),
-            dataset_hash=rows_hash(rows),
+            dataset=found.name,
+            dataset_hash=found.digest,
             code_revision=code_revision(),
         ),
     )
@@ -244,16 +241,9 @@ def load_tokenizer(base: str) -> Any:
         raise ConfigurationError(f"base_model: no tokenizer of {base} can be loaded: {reason}") from error
 
 
-def load_rows(config: QLoraConfig, settings: Settings) -> list[Messages]:
-    """The conversations that the settings name."""
-    if config.data.path:
-        return read_rows(settings.resolved(config.data.path))
-    return composed_rows(config.character, config.data.count, config.data.seed)
-
-
 def prompts(config: QLoraConfig, split: Split) -> tuple[Messages, ...]:
     """What is asked after the training: held-out user lines, or the validation side of a file."""
-    if config.data.path:
+    if config.data.path or config.data.version:
         return tuple(row.messages[:-1] for row in split.validation[: config.samples])
     return tuple(held_out_prompts(config.character, config.samples))
 

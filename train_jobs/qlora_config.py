@@ -11,9 +11,12 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class DataConfig(BaseModel):
-    """Which conversations are learned: composed from the character's folder, or a file."""
+    """Which conversations are learned: a data set version, a file, or composed ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str | None = None
+    """A version that ``artistmind data build`` made, such as ``haneul@v1``; its own split holds."""
 
     count: int = Field(default=2000, ge=2)
     """Conversations to compose from the character's intents and seeds."""
@@ -23,6 +26,12 @@ class DataConfig(BaseModel):
 
     path: Path | None = None
     """JSON lines, ``{"messages": [{"role", "content"}, …]}`` each, in place of composed conversations."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.version and self.path:
+            raise ValueError("give a version or a path, not both")
+        return self
 
 
 class QLoraConfig(BaseModel):

@@ -11,7 +11,13 @@ from typing import Any, get_args
 
 from core.contracts import Role
 from core.errors import ConfigurationError
-from train_jobs.reference.dialogues import character_rows, heldout_prompts
+from core.settings import Settings
+from data_pipelines.grammar.composer import Composer, row_rng
+from data_pipelines.grammar.voices import card_folder, character_voice
+from data_pipelines.store import open_version
+from personas.loader import load_card
+from personas.prompt import system_prompt
+from train_jobs.qlora_config import QLoraConfig
 
 IGNORED = -100
 """Label of a token that the loss leaves out."""
@@ -59,14 +65,64 @@ def _row(line: str, place: str) -> Messages:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """What a run learns from, before it is encoded."""
+
+    train: list[Messages]
+    validation: list[Messages]
+    name: str
+    """A data set version, a file, or the command that composes the same."""
+
+    digest: str
+    """Hash of the content."""
+
+
+def load_conversations(config: QLoraConfig, settings: Settings) -> Conversations:
+    """The conversations that the settings name, divided into what is learned and what is measured on.
+
+    Raises:
+        ConfigurationError: There is no such version or file, or it is another character's.
+    """
+    data = config.data
+    if data.version:
+        return _of_version(data.version, config.character, settings)
+    rows = read_rows(settings.resolved(data.path)) if data.path else _composed(config)
+    train, validation = split_rows(rows, config.validation_share, config.seed)
+    command = f"python -m train_jobs.reference dialogues --character {config.character}"
+    name = data.path.name if data.path else f"{command} --count {data.count} --seed {data.seed}"
+    return Conversations(train, validation, name, rows_hash(rows))
+
+
+def _composed(config: QLoraConfig) -> list[Messages]:
+    return composed_rows(config.character, config.data.count, config.data.seed)
+
+
+def _of_version(name: str, character: str, settings: Settings) -> Conversations:
+    """A version's own two sides, each conversation led by the card's system prompt as serving builds it."""
+    dataset = open_version(name, settings)
+    owner = dataset.manifest.character
+    if owner != character:
+        raise ConfigurationError(f"data.version: {name} is a data set of {owner}, not of {character}")
+    system = {"role": "system", "content": system_prompt(load_card(card_folder(character) / "card.yaml"))}
+
+    def side(split: str) -> list[Messages]:
+        rows = dataset.rows(split)
+        return [[system, *({"role": turn.role, "content": turn.content} for turn in row.messages)] for row in rows]
+
+    return Conversations(side("train"), side("validation"), name, dataset.manifest.content_hash)
+
+
 def composed_rows(character: str, count: int, seed: int) -> list[Messages]:
     """Conversations composed from the character's folder."""
-    return [row["messages"] for row in character_rows(character, count, seed)]
+    composer = Composer(character_voice(character))
+    return [composer.dialogue(row_rng(seed, character, index)).row()["messages"] for index in range(count)]
 
 
 def held_out_prompts(character: str, count: int) -> list[Messages]:
     """Prompts that no composed conversation holds."""
-    return [row["messages"] for row in heldout_prompts(character, count)] if count else []
+    dialogues = Composer(character_voice(character)).validation(row_rng(0, f"{character}-held-out", 0), count)
+    return [dialogue.row()["messages"][:-1] for dialogue in dialogues]
 
 
 def rows_hash(rows: Sequence[Messages]) -> str:
@@ -127,14 +183,15 @@ def check_mask(input_ids: Sequence[int], mask: Sequence[int], end_of_turn: int) 
         raise ConfigurationError("the end-of-turn token is outside the chat template's {% generation %} marks")
 
 
-def prepare_split(tokenizer: Any, rows: Sequence[Messages], max_length: int, share: float, seed: int) -> Split:
-    """Encode, check and divide the conversations; too long ones are counted and left out."""
+def prepare_split(tokenizer: Any, found: Conversations, max_length: int) -> Split:
+    """Encode and check the conversations; too long ones are counted and left out."""
     template = training_template(tokenizer)
-    sides = [[encode(tokenizer, template, messages) for messages in side] for side in split_rows(rows, share, seed)]
+    sides = [[encode(tokenizer, template, messages) for messages in side] for side in (found.train, found.validation)]
     train, validation = (tuple(row for row in side if len(row.input_ids) <= max_length) for side in sides)
+    total = len(found.train) + len(found.validation)
     if not train or not validation:
         raise ConfigurationError(
-            f"data: {len(rows)} conversations leave {len(train)} to learn and {len(validation)} to measure "
+            f"data: {total} conversations leave {len(train)} to learn and {len(validation)} to measure "
             f"(max_length {max_length}): give more or shorter ones"
         )
-    return Split(train, validation, too_long=len(rows) - len(train) - len(validation))
+    return Split(train, validation, too_long=total - len(train) - len(validation))

@@ -124,16 +124,6 @@ def portable_arguments(config: QLoraConfig) -> dict[str, Any]:
     return arguments
 
 
-def dataset_name(config: QLoraConfig) -> str:
-    """The file's name, or the command that writes the same conversations."""
-    if config.data.path:
-        return config.data.path.name
-    return (
-        f"python -m train_jobs.reference dialogues --character {config.character} "
-        f"--count {config.data.count} --seed {config.data.seed}"
-    )
-
-
 def samples_page(title: str, prompts: Sequence[Messages], replies: Sequence[str]) -> str:
     """Held-out prompts with the adapter's replies, to be read before it answers anybody."""
     parts = [f"# {title}", "", "Replies to prompts that the training never saw, drawn at temperature 0.7.", ""]

@@ -35,6 +35,7 @@ from core.contracts import (
 )
 from core.errors import Conflict, StoreUnavailable, Unavailable
 from core.logs import get_logger
+from personas.lorebook import lore_passages
 from personas.macros import StreamFiller, fill, mask
 from personas.prompt import build_prompt
 
@@ -239,19 +240,14 @@ class ChatTurns:
 
     def _prompt(self, state: _State) -> list[Message]:
         request = state.request
-        passages = list(state.passages)
+        card, count_tokens = request.persona.card, self._services.count_tokens
+        said = [*state.history, Message("user", state.message)]
+        passages = [*lore_passages(card.lorebook, said, count_tokens), *state.passages]
         if request.scenario:
             passages.insert(0, Passage("scenario", request.scenario, "scenario", "scenario", 1.0))
-        prompt = build_prompt(
-            request.persona.card,
-            state.history,
-            state.message,
-            state.fan,
-            passages,
-            self._limits.prompt,
-            self._services.count_tokens,
-        )
-        if self._limits.prompt.names == "plain":
+        config = self._limits.prompt
+        prompt = build_prompt(card, state.history, state.message, state.fan, passages, config, count_tokens)
+        if config.names == "plain":
             return [Message(m.role, fill(m.content, state.name)) for m in prompt]
         return prompt
 

@@ -18,7 +18,7 @@ def client(graph) -> Iterator[openai.OpenAI]:
 
 
 def test_models_are_the_characters(client):
-    assert {model.id for model in client.models.list()} == {"haneul", "kelron"}
+    assert {model.id for model in client.models.list()} == {"haneul", "hotaru", "kelron", "mir"}
     assert client.models.retrieve("kelron").owned_by == "artistmind"
 
 

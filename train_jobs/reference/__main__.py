@@ -1,8 +1,10 @@
 """Command line of the reference trainings.
 
+python -m train_jobs.reference all --version v2 --small-talk PATH.csv
 python -m train_jobs.reference tokenizer
 python -m train_jobs.reference base minutes=2
 python -m train_jobs.reference embedder
+python -m train_jobs.reference reranker
 python -m train_jobs.reference dialogues --character haneul --count 6000 --out rows.jsonl
 """
 
@@ -35,11 +37,17 @@ def _parser() -> argparse.ArgumentParser:
         ("tokenizer", _tokenizer, "build the tokenizer from the project's own texts"),
         ("base", _base, "train the chat model"),
         ("embedder", _embedder, "train the embedder"),
+        ("reranker", _reranker, "train the reranker, from the embedder"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", default=name, help="name under configs/ or path of a YAML file")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
         command.set_defaults(run=run)
+    everything = commands.add_parser("all", help="train every model that ships, in about three hours")
+    everything.add_argument("--version", required=True, help="name of the data sets and adapters, such as v2")
+    everything.add_argument("--small-talk", type=Path, help="CSV with the columns Q and A")
+    everything.add_argument("--from", dest="first", help="step to go on from")
+    everything.set_defaults(run=_all)
     dialogues = commands.add_parser("dialogues", help="write a character's conversations as JSON lines")
     dialogues.add_argument("--character", required=True)
     dialogues.add_argument("--count", type=int, default=1000)
@@ -75,11 +83,24 @@ def _embedder(options: argparse.Namespace) -> None:
     train_embedder(load_config(EmbedderConfig, options.config, options.overrides))
 
 
-def _dialogues(options: argparse.Namespace) -> None:
-    from train_jobs.reference.dialogues import character_rows
+def _reranker(options: argparse.Namespace) -> None:
+    from train_jobs.reference.config import RerankerConfig, load_config
+    from train_jobs.reference.reranker import train_reranker
 
-    rows = character_rows(options.character, options.count, options.seed)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    train_reranker(load_config(RerankerConfig, options.config, options.overrides))
+
+
+def _all(options: argparse.Namespace) -> None:
+    from train_jobs.reference.recipe import run, steps
+
+    run(steps(options.version, options.small_talk), options.first)
+
+
+def _dialogues(options: argparse.Namespace) -> None:
+    from train_jobs.qlora_data import composed_rows
+
+    rows = composed_rows(options.character, options.count, options.seed)
+    lines = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in rows)
     if options.out:
         options.out.write_text(lines, encoding="utf-8")
     else:

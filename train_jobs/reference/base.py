@@ -14,7 +14,7 @@ import torch
 from core.errors import ConfigurationError
 from core.logs import get_logger
 from core.settings import get_settings
-from train_jobs.reference.config import BaseConfig, Stage
+from train_jobs.reference.config import COPYING_FIRST, BaseConfig, Stage
 from train_jobs.reference.corpus import Corpus, all_voices, plain_texts
 from train_jobs.reference.graft import graft
 from train_jobs.reference.model import build_model, save_model
@@ -36,7 +36,7 @@ class Progress:
 
 def _graft_batch(corpus: Corpus, count: int = 24, length: int = 512) -> Batch:
     """Documents, half of them copy sequences, on whose states the copying circuit is fitted."""
-    stream = corpus.stream(0, lambda: 0.5, max_history=3)
+    stream = corpus.stream(0, lambda: 0.5, Stage(until=1, recipe=COPYING_FIRST))
     rows = [[next(stream).cut(length)] for _ in range(count)]
     return collate(rows, length, corpus.tokenizer.pad_token_id)
 
@@ -65,7 +65,13 @@ class BaseTraining:
         tokenizer = load_tokenizer(output)
         voices = all_voices(config.small_talk)
         corpus = Corpus(
-            tokenizer, tuple(voices), tuple(plain_texts()), config.mix, config.context_weight, config.seed
+            tokenizer,
+            tuple(voices),
+            tuple(plain_texts()),
+            config.mix,
+            config.context_weight,
+            config.slot_weight,
+            config.seed,
         )
         model = build_model(config.shape, tokenizer, config.seed)
         if config.graft:
@@ -149,7 +155,7 @@ class BaseTraining:
 
     def _batches(self, stage: Stage) -> Iterator[Batch]:
         pool: list[Document] = []
-        documents = self._counted(self.corpus.stream(self.progress.documents, self._copy_share, stage.max_history))
+        documents = self._counted(self.corpus.stream(self.progress.documents, self._copy_share, stage))
         while True:
             rows = [fill_row(pool, documents, stage.length) for _ in range(stage.rows)]
             yield collate(rows, stage.length, self.tokenizer.pad_token_id)
@@ -169,7 +175,10 @@ class BaseTraining:
     def _validate(self) -> None:
         report = self.probes.run(self.model)
         self._log(
-            event="validate", val_loss=round(report.loss, 4), copied=round(report.copied, 3), samples=report.samples
+            event="validate",
+            val_loss=round(report.loss, 4),
+            copied={kind: round(share, 3) for kind, share in report.copied.items()},
+            samples=report.samples,
         )
 
     def _checkpoint(self) -> None:

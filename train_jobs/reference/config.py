@@ -8,11 +8,26 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from data_pipelines.grammar.composer import Recipe, Shares
 from train_jobs import config
 
 CONFIGS = Path(__file__).parent / "configs"
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+COPYING_FIRST = Recipe(
+    shares=Shares(seeds=0.02, facts=0.2, told=0.3, drills=0.2, recall=0.23),
+    made_up=0.5,
+    alone=0.9,
+    max_history=1,
+    fan_section=0.2,
+    distractors=0.15,
+    unanswered=0.0,
+    noise=0.1,
+    brief=1.0,
+)
+"""Short conversations whose replies repeat what was just said: answering from the context is learnt first or late."""
 
 
 class TokenizerConfig(BaseModel):
@@ -29,9 +44,12 @@ class TokenizerConfig(BaseModel):
 
 
 class Shape(BaseModel):
-    """The Llama that is trained."""
+    """The decoder that is trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Literal["llama", "mistral", "qwen2"] = "llama"
+    """Family, as engines know it; all take the same sizes here."""
 
     hidden: int = 320
     """Width of the residual stream."""
@@ -69,8 +87,8 @@ class Stage(BaseModel):
     rows: int = 8
     """Rows in a step."""
 
-    max_history: int = 6
-    """Most earlier exchanges in a composed conversation."""
+    recipe: Recipe = Recipe()
+    """How its conversations are composed."""
 
 
 class BaseConfig(BaseModel):
@@ -88,12 +106,13 @@ class BaseConfig(BaseModel):
     """Architecture."""
 
     stages: tuple[Stage, ...] = (
-        Stage(until=0.8),
-        Stage(until=1.0, length=1024, rows=4, max_history=20),
+        Stage(until=0.25, length=256, rows=16, recipe=COPYING_FIRST),
+        Stage(until=0.85, length=640, rows=7, recipe=Recipe(max_history=4, brief=0.75)),
+        Stage(until=1.0, length=1024, rows=4, recipe=Recipe(max_history=12, brief=0.1)),
     )
     """Row lengths over the run; short rows first because attention is the dearest part on a CPU."""
 
-    minutes: float = Field(default=55, gt=0)
+    minutes: float = Field(default=130, gt=0)
     """Wall-clock budget; the learning rate falls with whatever of the two budgets is nearer its end."""
 
     steps: int = Field(default=1_000_000, gt=0)
@@ -111,7 +130,7 @@ class BaseConfig(BaseModel):
     warmup: float = 0.01
     """Share of the run over which the rates rise."""
 
-    decay_from: float = 0.35
+    decay_from: float = 0.6
     """Progress at which the rates begin to fall linearly, to ``final_rate`` of their peak."""
 
     final_rate: float = 0.02
@@ -120,15 +139,20 @@ class BaseConfig(BaseModel):
     context_weight: float = Field(default=0.12, ge=0, le=1)
     """Weight of the loss on tokens that the model will not have to say itself."""
 
+    slot_weight: float = Field(default=4.0, ge=1)
+    """Weight of the loss on the tokens of a reply that repeat a value from the context or from earlier turns."""
+
     mix: dict[str, float] = Field(
         default_factory=lambda: {
-            "haneul": 0.36,
-            "kelron": 0.28,
-            "casual": 0.12,
-            "polite": 0.06,
-            "formal": 0.06,
-            "small_talk": 0.05,
-            "text": 0.05,
+            "haneul": 0.22,
+            "mir": 0.19,
+            "hotaru": 0.15,
+            "kelron": 0.17,
+            "casual": 0.09,
+            "polite": 0.07,
+            "formal": 0.04,
+            "small_talk": 0.03,
+            "text": 0.04,
         }
     )
     """Share of documents from each source; sources that are not there are left out."""
@@ -231,6 +255,54 @@ class EmbedderConfig(BaseModel):
 
     seed: int = 7
     """Seed of weights and data."""
+
+    threads: int = 2
+    """Torch threads."""
+
+
+class RerankerConfig(BaseModel):
+    """The reranker's training run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Path("models/reranker")
+    """Where the finished reranker goes."""
+
+    embedder: Path = Path("models/embedder")
+    """Embedder whose first blocks it starts from."""
+
+    tokenizer: Path = Path("models/base")
+    """Folder with the tokenizer whose vocabulary is used."""
+
+    layers: int = Field(default=3, ge=1)
+    """Blocks taken from the embedder."""
+
+    length: int = 224
+    """Tokens of question and passage together; longer passages are cut."""
+
+    questions: int = 8
+    """Questions in a step."""
+
+    negatives: int = 7
+    """Passages beside the right one, at most."""
+
+    minutes: float = Field(default=10, gt=0)
+    """Wall-clock budget."""
+
+    steps: int = Field(default=1_000_000, gt=0)
+    """Step budget."""
+
+    learning_rate: float = 0.001
+    """AdamW's peak rate for embeddings, norms and biases."""
+
+    matrix_lr: float = 0.01
+    """Muon's peak rate for the matrices."""
+
+    precision: Literal["float16", "bfloat16"] = "float16"
+    """In which the weights are saved."""
+
+    seed: int = 7
+    """Seed of new weights and data."""
 
     threads: int = 2
     """Torch threads."""

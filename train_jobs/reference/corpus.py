@@ -5,24 +5,16 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.settings import get_settings
-from train_jobs.reference.dialogues import Composer, Recipe, row_rng
-from train_jobs.reference.intents import common_syllables
+from data_pipelines.grammar.composer import Composer, row_rng
+from data_pipelines.grammar.made_up import common_syllables
+from data_pipelines.grammar.voices import Voice, card_folder, character_voice, characters, knowledge_files
+from train_jobs.reference.config import Stage
+from train_jobs.reference.general import GENERAL_DATA, SPEECH_PROMPTS, general_voices, small_talk_voice
 from train_jobs.reference.packing import Document, chat_document, text_document
-from train_jobs.reference.voices import (
-    CHARACTERS,
-    GENERAL_DATA,
-    SPEECH_PROMPTS,
-    Voice,
-    character_voice,
-    general_voices,
-    knowledge_files,
-    small_talk_voice,
-)
 
 TEXT_WEIGHT = 0.5
 LINES_A_PIECE = 8
@@ -31,18 +23,16 @@ ROLES = "system user assistant " * 8
 
 def all_voices(small_talk: Path | None) -> list[Voice]:
     """Characters, general voices and, if given, the public small talk."""
-    voices = [*(character_voice(name) for name in CHARACTERS), *general_voices()]
+    voices = [*(character_voice(name) for name in characters()), *general_voices()]
     return [*voices, small_talk_voice(small_talk)] if small_talk else voices
 
 
 def plain_texts() -> list[str]:
     """Knowledge, worlds and narratives of all characters and of the general data, one section each."""
-    root = get_settings().resolved(get_settings().cards_dir)
-    knowledge = [
-        "\n".join((file.title, *file.paragraphs)) for name in CHARACTERS for file in knowledge_files(root / name)
-    ]
-    files = [*root.glob("*/world.yaml"), *root.glob("*/narrative.txt"), *GENERAL_DATA.glob("*.txt")]
-    texts = [path.read_text(encoding="utf-8") for path in sorted(files)]
+    folders = [card_folder(name) for name in characters()]
+    knowledge = ["\n".join((file.title, *file.paragraphs)) for folder in folders for file in knowledge_files(folder)]
+    files = [*(folder / "world.yaml" for folder in folders), *GENERAL_DATA.glob("*.txt")]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(files) if path.is_file()]
     parts = [part.strip() for text in texts for part in re.split(r"\n\n+", text)]
     return [*knowledge, *(piece for part in parts if part for piece in _pieces(part))]
 
@@ -58,9 +48,11 @@ def vocabulary_texts() -> list[str]:
     voices = all_voices(None)
     lines = [line for prompts in SPEECH_PROMPTS.values() for line in prompts]
     for voice in voices:
-        lines += [*voice.systems, *(turn for seed in voice.seeds for turn in seed.turns)]
+        lines += [*voice.systems, *(turn for seed in voice.seeds for turn in seed.turns), *voice.unknown]
+        lines += [line for item in voice.facts for line in (*item.fact.ask, *item.fact.say)]
         for intent in voice.intents:
             lines += [*intent.user, *intent.reply, *intent.context]
+            lines += [line for part in (intent.tell, intent.follow) if part for line in (*part.user, *part.reply)]
             lines += [value for values in intent.slots.values() for value in values]
     return [*lines, *plain_texts(), ROLES]
 
@@ -89,12 +81,15 @@ class Corpus:
     texts: tuple[str, ...]
     mix: Mapping[str, float]
     context_weight: float
+    slot_weight: float
     seed: int
 
-    def stream(self, first: int, copy_share: Callable[[], float], max_history: int) -> Iterator[Document]:
-        """Documents from number ``first`` on; ``copy_share`` is asked anew for each."""
-        recipe = replace(Recipe(), max_history=max_history)
-        composers = {voice.name: Composer(voice, recipe) for voice in self.voices}
+    def stream(self, first: int, copy_share: Callable[[], float], stage: Stage) -> Iterator[Document]:
+        """Documents from number ``first`` on; ``copy_share`` is asked anew for each.
+
+        A conversation that does not fit into a row is left out: cut off, it would lose the question it leads to.
+        """
+        composers = {voice.name: Composer(voice, stage.recipe) for voice in self.voices}
         names = [name for name in self.mix if name in composers or (name == "text" and self.texts)]
         shares = [self.mix[name] for name in names]
         index = first
@@ -108,5 +103,11 @@ class Corpus:
             if name == "text":
                 yield text_document(self.tokenizer, rng.choice(self.texts), TEXT_WEIGHT)
             else:
-                messages = composers[name].dialogue(rng).row()["messages"]
-                yield chat_document(self.tokenizer, messages, self.context_weight)
+                dialogue = composers[name].dialogue(rng)
+                document = chat_document(self.tokenizer, dialogue.row()["messages"], self.context_weight)
+                document = document.stressing(self._tokens(dialogue.copied), self.slot_weight)
+                if len(document.ids) <= stage.length:
+                    yield document
+
+    def _tokens(self, values: tuple[str, ...]) -> list[tuple[int, ...]]:
+        return [tuple(self.tokenizer(value)["input_ids"]) for value in values]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from core.logs import get_logger
 from core.settings import get_settings
 from train_jobs.reference.config import EmbedderConfig
 from train_jobs.reference.optimiser import Optimiser
+from train_jobs.reference.output import swap_in
 from train_jobs.reference.pairs import Pair, PairSource
 from train_jobs.reference.retrieval import Retrieval, evaluate
 from train_jobs.reference.tokenizer import END_OF_TEXT, TURN_END, TURN_START, load_tokenizer
@@ -172,23 +172,13 @@ def train_embedder(config: EmbedderConfig) -> None:
 
 def save_embedder(model: Embedder, tokenizer: Any, output: Path, precision: torch.dtype) -> None:
     """Write beside ``output`` and swap in; the weights are stored small and read back as float32."""
-    fresh = output.with_name(f".{output.name}.new")
-    old = output.with_name(f".{output.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
     heads = {"sparse_linear": model.sparse_linear, "colbert_linear": model.colbert_linear}
-    model.encoder.to(precision).save_pretrained(fresh)
-    for name, head in heads.items():
-        torch.save(head.float().state_dict(), fresh / f"{name}.pt")
-    tokenizer.save_pretrained(fresh)
-    settings = json.loads((fresh / "config.json").read_text(encoding="utf-8"))
-    settings |= {"dtype": "float32"}
-    settings.pop("attn_implementation", None)
-    (fresh / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    (fresh / "model.safetensors").chmod(0o644)
-    if (output / "README.md").is_file():
-        shutil.copy2(output / "README.md", fresh / "README.md")
-    if output.exists():
-        output.rename(old)
-    fresh.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
+    with swap_in(output, ("README.md",)) as fresh:
+        model.encoder.to(precision).save_pretrained(fresh)
+        for name, head in heads.items():
+            torch.save(head.float().state_dict(), fresh / f"{name}.pt")
+        tokenizer.save_pretrained(fresh)
+        settings = json.loads((fresh / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
+        settings.pop("attn_implementation", None)
+        (fresh / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (fresh / "model.safetensors").chmod(0o644)

@@ -1,9 +1,8 @@
-"""The Llama that is trained, with an attention that is fast on CPUs, and how it is saved."""
+"""The decoder that is trained, with an attention that is fast on CPUs, and how it is saved."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from train_jobs.reference.config import Shape
+from train_jobs.reference.output import swap_in
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import PreTrainedModel
 
 ATTENTION = "plain_products"
 EMBEDDING_SCALE = 0.5
@@ -38,16 +38,17 @@ def plain_attention(
     return (scores.softmax(-1) @ value).transpose(1, 2).contiguous(), None
 
 
-def build_model(shape: Shape, tokenizer: Any, seed: int) -> LlamaForCausalLM:
+def build_model(shape: Shape, tokenizer: Any, seed: int) -> PreTrainedModel:
     """A new model with random weights in bf16."""
-    from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
+    from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
     from transformers.masking_utils import eager_mask
 
     AttentionInterface.register(ATTENTION, plain_attention)
     # Without this, generation would run without any mask.
     AttentionMaskInterface.register(ATTENTION, eager_mask)
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        shape.architecture,
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
         intermediate_size=shape.inner,
@@ -62,10 +63,10 @@ def build_model(shape: Shape, tokenizer: Any, seed: int) -> LlamaForCausalLM:
         bos_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation=ATTENTION,
+        sliding_window=None,
         dtype=torch.bfloat16,
     )
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).to(torch.bfloat16)
     for name, parameter in model.named_parameters():
         # Blocks start as the identity: what they write into the residual stream is zero at first.
         if name.endswith(("o_proj.weight", "down_proj.weight")):
@@ -80,25 +81,15 @@ def build_model(shape: Shape, tokenizer: Any, seed: int) -> LlamaForCausalLM:
     return model
 
 
-def save_model(model: LlamaForCausalLM, tokenizer: Any, output: Path, keep: tuple[str, ...]) -> None:
+def save_model(model: PreTrainedModel, tokenizer: Any, output: Path, keep: tuple[str, ...]) -> None:
     """Write model and tokenizer beside ``output`` and swap them in, so that nobody reads half a model.
 
     Files named in ``keep`` (the model card) are carried over from the folder that is replaced.
     """
-    fresh = output.with_name(f".{output.name}.new")
-    old = output.with_name(f".{output.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    model.save_pretrained(fresh)
-    tokenizer.save_pretrained(fresh)
     ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     generation = {"eos_token_id": ends, "pad_token_id": tokenizer.pad_token_id, "do_sample": True}
-    (fresh / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
-    for name in keep:
-        if (output / name).is_file():
-            shutil.copy2(output / name, fresh / name)
-    (fresh / "model.safetensors").chmod(0o644)
-    if output.exists():
-        output.rename(old)
-    fresh.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
+    with swap_in(output, keep) as fresh:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        (fresh / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+        (fresh / "model.safetensors").chmod(0o644)

@@ -23,6 +23,16 @@ class Document:
     def cut(self, length: int) -> Document:
         return Document(self.ids[:length], self.weights[:length])
 
+    def stressing(self, values: Sequence[tuple[int, ...]], weight: float) -> Document:
+        """The same with ``weight`` on every run of tokens that is one of ``values``, where the loss counts fully."""
+        weights = list(self.weights)
+        for value in values:
+            size = len(value)
+            for start in range(len(self.ids) - size + 1 if size else 0):
+                if self.ids[start : start + size] == value and weights[start] >= 1:
+                    weights[start : start + size] = [weight] * size
+        return Document(self.ids, tuple(weights))
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

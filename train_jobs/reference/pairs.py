@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.settings import get_settings
+from data_pipelines.grammar.facts import GroundedFact
+from data_pipelines.grammar.intents import Intent, fill, sample_values, training_lines
+from data_pipelines.grammar.voices import KnowledgeFile, Voice, card_folder, characters, knowledge_files
 from train_jobs.reference.corpus import all_voices
-from train_jobs.reference.intents import Intent, fill, sample_values, training_lines
-from train_jobs.reference.voices import CHARACTERS, KnowledgeFile, Voice, knowledge_files
 
 SENTENCE = re.compile(r"(?<=[.!?。])\s+")
 MADE_UP = 0.25
@@ -34,15 +34,16 @@ class PairSource:
     intents: tuple[Intent, ...]
     files: tuple[KnowledgeFile, ...]
     talk: tuple[tuple[str, str], ...]
+    facts: tuple[GroundedFact, ...] = ()
 
     @staticmethod
     def load(small_talk: Path | None) -> PairSource:
         voices: Sequence[Voice] = all_voices(small_talk)
-        root = get_settings().resolved(get_settings().cards_dir)
         return PairSource(
             tuple(intent for voice in voices for intent in voice.intents),
-            tuple(file for name in CHARACTERS for file in knowledge_files(root / name)),
+            tuple(file for name in characters() for file in knowledge_files(card_folder(name))),
             tuple(pair for voice in voices for pair in voice.pairs),
+            tuple(item for voice in voices for item in voice.facts),
         )
 
     def batches(self, size: int, seed: int) -> Iterator[list[Pair]]:
@@ -57,12 +58,19 @@ class PairSource:
 
     def _pair(self, rng: random.Random) -> Pair:
         draw = rng.random()
+        if self.facts and rng.random() < 0.4:
+            return self._fact_pair(rng.choice(self.facts), rng)
         if self.files and (draw < 0.35 or not self.intents):
             return self._knowledge_pair(rng.choice(self.files), rng)
         if self.talk and draw < 0.45:
             question, answer = rng.choice(self.talk)
             return Pair(question, answer, f"talk:{question}")
         return self._intent_pair(rng.choice(self.intents), rng)
+
+    def _fact_pair(self, item: GroundedFact, rng: random.Random) -> Pair:
+        query = noisy(rng.choice(training_lines(item.fact.ask)), rng)
+        passage = item.fact.fact if rng.random() < 0.2 else item.passage.text
+        return Pair(query, passage, f"passage:{item.passage.text[:80]}")
 
     def _intent_pair(self, intent: Intent, rng: random.Random) -> Pair:
         values = sample_values(intent.slots, rng, MADE_UP)

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from train_jobs.reference.dialogues import Composer, Dialogue, copy_probes
+from data_pipelines.grammar.composer import Composer
+from data_pipelines.grammar.dialogue import Dialogue
+from data_pipelines.grammar.voices import Voice
 from train_jobs.reference.packing import Batch, Document, chat_document, collate
-from train_jobs.reference.voices import Voice
 
 PER_BATCH = 16
 
@@ -22,7 +23,9 @@ class Report:
     """One validation: mean loss per reply token, share of recalled values, and some replies."""
 
     loss: float
-    copied: float
+    copied: dict[str, float]
+    """Share of right answers by what is asked for: words from the context, from earlier turns, from passages."""
+
     samples: tuple[tuple[str, str], ...]
 
 
@@ -32,7 +35,7 @@ class Probes:
 
     tokenizer: Any
     held_out: tuple[Dialogue, ...]
-    recall: tuple[Dialogue, ...]
+    recall: dict[str, tuple[Dialogue, ...]]
     shown: tuple[Dialogue, ...]
 
     @staticmethod
@@ -45,24 +48,26 @@ class Probes:
                 rng = random.Random(f"held-out:{voice.name}")
                 found = Composer(voice).validation(rng, 48 if voice.seeds or voice.passages else 16)
                 held_out += found
-                shown += found[:samples] if len(voice.systems) == 1 else []
-        talkers = [voice for voice in voices if voice.intents]
-        return Probes(tokenizer, tuple(held_out), tuple(copy_probes(talkers, 0, recall)), tuple(shown))
+                shown += found[:samples] if voice.is_character else []
+        return Probes(tokenizer, tuple(held_out), recall_probes(voices, recall), tuple(shown))
 
     def run(self, model: Any) -> Report:
         """Measure ``model`` as it is now."""
         model.eval()
         with torch.no_grad():
             loss = self._loss(model)
-            recalled = self._replies(model, self.recall)
+            copied = {kind: self._recalled(model, items) for kind, items in self.recall.items()}
             shown = self._replies(model, self.shown)
         model.train()
-        hits = [
-            all(value in reply for value in item.answer_slots)
-            for item, reply in zip(self.recall, recalled, strict=True)
-        ]
         prompts = [item.turns[-2] for item in self.shown]
-        return Report(loss, sum(hits) / max(1, len(hits)), tuple(zip(prompts, shown, strict=True)))
+        return Report(loss, copied, tuple(zip(prompts, shown, strict=True)))
+
+    def _recalled(self, model: Any, items: Sequence[Dialogue]) -> float:
+        replies = self._replies(model, items)
+        hits = [
+            all(value in reply for value in item.answer_slots) for item, reply in zip(items, replies, strict=True)
+        ]
+        return sum(hits) / max(1, len(hits))
 
     def _loss(self, model: Any) -> float:
         total, count = 0.0, 0.0
@@ -91,17 +96,30 @@ class Probes:
         return replies
 
 
+def recall_probes(voices: Sequence[Voice], count: int) -> dict[str, tuple[Dialogue, ...]]:
+    """About ``count`` questions of each kind over all voices."""
+    found: dict[str, list[Dialogue]] = {}
+    talkers = [voice for voice in voices if voice.intents]
+    for voice in talkers:
+        rng = random.Random(f"probe:{voice.name}")
+        for kind, items in Composer(voice).probes(rng, max(1, -(-count // len(talkers)))).items():
+            found.setdefault(kind, []).extend(items)
+    return {kind: tuple(items[:count]) for kind, items in found.items()}
+
+
 def weighted_loss(model: Any, batch: Batch, generator: torch.Generator | None = None) -> tuple[torch.Tensor, float]:
     """Mean loss over the tokens that count, and how many those were.
 
-    A token of weight ``w`` is kept with probability ``w`` instead of being scaled: the expectation is the
-    same, and the output layer is computed for the kept tokens only.
+    A token of weight ``w`` below one is kept with probability ``w`` instead of being scaled: the expectation is
+    the same, and the output layer is computed for the kept tokens only. Weights above one scale.
     """
     states = model.model(input_ids=batch.inputs, attention_mask=batch.bias, use_cache=False).last_hidden_state
     draw = torch.rand(batch.weights.shape, generator=generator)
     kept = draw < batch.weights
     logits = model.lm_head(states[kept]).float()
-    return functional.cross_entropy(logits, batch.targets[kept]), float(kept.sum())
+    losses = functional.cross_entropy(logits, batch.targets[kept], reduction="none")
+    factors = batch.weights[kept].clamp(min=1.0)
+    return (losses * factors).sum() / factors.sum(), float(kept.sum())
 
 
 def greedy_replies(

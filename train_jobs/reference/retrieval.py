@@ -11,8 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from core.settings import get_settings
-from train_jobs.reference.voices import CHARACTERS, knowledge_files
+from data_pipelines.grammar.voices import card_folder, characters, knowledge_files
 
 QUESTIONS = Path(__file__).parent / "retrieval_questions.yaml"
 K1, B = 1.5, 0.75
@@ -68,10 +67,9 @@ def evaluate(model_path: str) -> Retrieval:
 
 def load_passages() -> dict[str, list[str]]:
     """Every character's paragraphs, each under its file's title."""
-    root = get_settings().resolved(get_settings().cards_dir)
     return {
-        name: [f"{file.title}\n{part}" for file in knowledge_files(root / name) for part in file.paragraphs]
-        for name in CHARACTERS
+        name: [f"{file.title}\n{part}" for file in knowledge_files(card_folder(name)) for part in file.paragraphs]
+        for name in characters()
     }
 
 

@@ -80,7 +80,6 @@ OTHER = """
 아하
 Hello there
 I am Kelron.
-私はKelronです。
 {{user}}아!
 2026년 9월 10일
 """.strip().splitlines()

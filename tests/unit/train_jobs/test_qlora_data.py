@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ConfigurationError
+from core.settings import get_settings
+from data_pipelines.rows import Row, make_row
+from train_jobs.qlora_config import QLoraConfig
 from train_jobs.qlora_data import (
     IGNORED,
+    Conversations,
     check_mask,
     composed_rows,
     encode,
+    load_conversations,
     prepare_split,
     read_rows,
     rows_hash,
@@ -122,7 +128,7 @@ def test_every_turn_must_learn_to_stop() -> None:
 
 def test_long_conversations_are_counted_and_left_out_whole(tokenizer: Any) -> None:
     rows = [row(f"질문 {number}", "짧은 답") for number in range(40)] + [row("길게", "아주 긴 답 " * 40)] * 3
-    split = prepare_split(tokenizer, rows, max_length=40, share=0.2, seed=0)
+    split = prepare_split(tokenizer, Conversations(*split_rows(rows, 0.2, 0), "rows", "0"), max_length=40)
     assert split.too_long == 3
     assert len(split.train) + len(split.validation) == 40
     assert all(len(encoded.input_ids) <= 40 for encoded in (*split.train, *split.validation))
@@ -130,4 +136,40 @@ def test_long_conversations_are_counted_and_left_out_whole(tokenizer: Any) -> No
 
 def test_a_side_without_conversations_is_refused(tokenizer: Any) -> None:
     with pytest.raises(ConfigurationError, match="0 to learn"):
-        prepare_split(tokenizer, [row("안녕", "긴 답 " * 20)], max_length=16, share=0.2, seed=0)
+        prepare_split(tokenizer, Conversations([row("안녕", "긴 답 " * 20)], [], "rows", "0"), max_length=16)
+
+
+def test_a_version_keeps_its_split_and_gets_the_card_s_system_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"train": [as_row("안녕", "왔구나")], "validation": [as_row("뭐 해", "노래해")]}
+    dataset = SimpleNamespace(
+        manifest=SimpleNamespace(character="haneul", content_hash="f00"), rows=lambda split: rows[split]
+    )
+    monkeypatch.setattr("train_jobs.qlora_data.open_version", lambda name, settings: dataset)
+    found = load_conversations(QLoraConfig(character="haneul", data={"version": "haneul@v1"}), get_settings())
+    assert (found.name, found.digest) == ("haneul@v1", "f00")
+    ((system, *said),) = found.train
+    assert system["role"] == "system"
+    assert "하늘" in system["content"]
+    assert said == row("안녕", "왔구나")
+    assert found.validation[0][1:] == row("뭐 해", "노래해")
+    with pytest.raises(ConfigurationError, match="not of kelron"):
+        load_conversations(QLoraConfig(character="kelron", data={"version": "haneul@v1"}), get_settings())
+
+
+def test_a_source_is_named_by_its_file_or_by_the_command_that_makes_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": row("안녕", "응")}) + "\n", encoding="utf-8")
+    of_file = load_conversations(QLoraConfig(character="haneul", data={"path": path}), get_settings())
+    assert of_file.name == "rows.jsonl"
+    assert of_file.digest == rows_hash([row("안녕", "응")])
+    composed = load_conversations(QLoraConfig(character="haneul", data={"count": 4}), get_settings())
+    assert composed.name.endswith("dialogues --character haneul --count 4 --seed 0")
+    assert len(composed.train) + len(composed.validation) == 4
+
+
+def as_row(question: str, answer: str) -> Row:
+    return make_row(
+        character_id="haneul", dataset_source="t", kind="persona", category="greeting", messages=row(question, answer)
+    )

@@ -17,7 +17,6 @@ from train_jobs.qlora_publish import (
     build_manifest,
     collect_adapter,
     content_hash,
-    dataset_name,
     portable_base,
     samples_page,
 )
@@ -155,11 +154,6 @@ def test_a_collected_adapter_is_portable(tmp_path: Path) -> None:
 )
 def test_portable_base(base: str, name: str) -> None:
     assert portable_base(base) == name
-
-
-def test_the_dataset_is_named_by_its_file_or_by_the_command_that_makes_it() -> None:
-    assert dataset_name(config("data.path=/srv/rows.jsonl")) == "rows.jsonl"
-    assert dataset_name(config()).endswith("dialogues --character haneul --count 40 --seed 0")
 
 
 def test_samples_show_each_prompt_with_its_reply() -> None:

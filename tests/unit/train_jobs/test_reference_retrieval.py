@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import random
 
+from data_pipelines.grammar.voices import KnowledgeFile
 from train_jobs.reference.pairs import PairSource, noisy, some_words
 from train_jobs.reference.retrieval import bm25, load_passages
-from train_jobs.reference.voices import KnowledgeFile
 
 
 def test_bm25_ranks_the_rare_word_above_the_common_one() -> None:

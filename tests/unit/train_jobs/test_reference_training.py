@@ -152,3 +152,24 @@ def test_two_steps_save_a_model_that_loads_and_resumes(tmp_path: Path, tokenizer
     for name, parameter in resumed.model.named_parameters():
         if name in saved:
             assert parameter.detach().equal(saved[name].detach())
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2"])
+def test_every_architecture_is_built_saved_and_read_back_alike(
+    architecture: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from train_jobs.reference.model import build_model, save_model
+
+    shape = Shape(architecture=architecture, hidden=64, layers=2, heads=2, inner=64)
+    model = build_model(shape, tokenizer, seed=1)
+    save_model(model, tokenizer, tmp_path / "base", ())
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16, attn_implementation="eager")
+    assert read.config.model_type == architecture
+    ids = torch.randint(5, 300, (2, 12))
+    mask = torch.zeros(2, 1, 12, 12).masked_fill(~torch.ones(12, 12, dtype=torch.bool).tril(), float("-inf"))
+    expected = model(input_ids=ids, attention_mask=mask.bfloat16()).logits
+    assert torch.allclose(read(input_ids=ids).logits, expected, atol=0.05)

@@ -8,19 +8,18 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.logs import get_logger
+from core.errors import ConfigurationError
+from data_pipelines.grammar.made_up import ends_closed, made_up_like
 
-SLOT = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
+SLOT = re.compile(r"(?<!\{)\{(\w+)(?::([가-힣]*)/([가-힣]*))?\}(?!\})")
+"""``{food}``, or ``{food:을/를}`` with the particle after a final consonant and the one after a vowel."""
 HELD_OUT_EVERY = 33
 """One user line in so many is kept for validation: about three per cent."""
-
-FIRST_SYLLABLE, LAST_SYLLABLE, FINALS = 0xAC00, 0xD7A3, 28
 
 
 class Exchange(BaseModel):
@@ -47,6 +46,9 @@ class Intent(Exchange):
     context: tuple[str, ...] = ()
     """Facts that retrieval would put into the prompt."""
 
+    tell: Exchange | None = None
+    """How the fan tells the facts, some turns before they are asked for."""
+
     follow: Exchange | None = None
     """What is said next, whichever reply was given."""
 
@@ -64,7 +66,7 @@ class Seed:
 
 
 def load_intents(folder: Path) -> list[Intent]:
-    """Every intent under ``folder``; a file that does not parse is skipped with a warning."""
+    """Every intent under ``folder``; ``ConfigurationError`` names a file that does not parse."""
     found: list[Intent] = []
     for path in sorted(folder.glob("*.yaml")):
         found += _load_file(path)
@@ -76,8 +78,7 @@ def _load_file(path: Path) -> list[Intent]:
         entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
         return [Intent.model_validate(_as_text(entry)) for entry in entries]
     except (yaml.YAMLError, ValidationError, TypeError) as error:
-        get_logger("reference").warning("INTENTS FILE SKIPPED", path=str(path), error=str(error)[:400])
-        return []
+        raise ConfigurationError(f"{path}: not a list of intents: {str(error)[:400]}") from error
 
 
 def _as_text(value: object) -> object:
@@ -118,7 +119,20 @@ def training_lines(lines: Iterable[str]) -> list[str]:
 
 def fill(template: str, values: Mapping[str, str]) -> str:
     """Put ``values`` into the ``{slots}``; ``{{user}}`` and unknown names stay as they are."""
-    return SLOT.sub(lambda match: values.get(match[1], match[0]), template)
+
+    def value(match: re.Match[str]) -> str:
+        name, closed, opened = match.groups()
+        found = values.get(name)
+        if found is None:
+            return match[0]
+        return found if closed is None else found + (closed if ends_closed(found) else opened)
+
+    return SLOT.sub(value, template)
+
+
+def has_slot(template: str, name: str) -> bool:
+    """Whether ``name`` is one of the blanks of ``template``."""
+    return any(match[1] == name for match in SLOT.finditer(template))
 
 
 def sample_values(slots: Mapping[str, tuple[str, ...]], rng: random.Random, made_up: float) -> dict[str, str]:
@@ -128,45 +142,3 @@ def sample_values(slots: Mapping[str, tuple[str, ...]], rng: random.Random, made
         value = rng.choice(choices)
         values[name] = made_up_like(value, rng) if rng.random() < made_up else value
     return values
-
-
-def made_up_like(value: str, rng: random.Random) -> str:
-    """A random word of the same kind: digits for digits, and Hangul that takes the same particles."""
-    if any(char.isdigit() for char in value):
-        return re.sub(r"\d", lambda match: str(rng.randint(1, 9)), value)
-    if not value or not is_hangul(value[-1]):
-        return value
-    length = rng.choice((2, 2, 3, 3, 4))
-    closed = has_final(value[-1])
-    syllables = common_syllables() if rng.random() < 0.4 else plain_syllables()
-    body = "".join(rng.choice(syllables) for _ in range(length - 1))
-    return body + rng.choice([char for char in syllables if has_final(char) == closed])
-
-
-def is_hangul(char: str) -> bool:
-    return FIRST_SYLLABLE <= ord(char) <= LAST_SYLLABLE
-
-
-def has_final(syllable: str) -> bool:
-    """Whether a Hangul syllable ends in a consonant, which decides its particles."""
-    return (ord(syllable) - FIRST_SYLLABLE) % FINALS != 0
-
-
-@lru_cache
-def common_syllables() -> tuple[str, ...]:
-    """Syllables that made-up words are built from: the everyday ones without rare endings."""
-    plain_finals = {0, 1, 4, 8, 16, 17, 19, 21}
-    chars = [bytes((row, cell)).decode("euc-kr") for row in range(0xB0, 0xC9) for cell in range(0xA1, 0xFF)]
-    return tuple(char for char in chars if (ord(char) - FIRST_SYLLABLE) % FINALS in plain_finals)
-
-
-@lru_cache
-def plain_syllables() -> tuple[str, ...]:
-    """The part of ``common_syllables`` that names are mostly made of: single consonants, simple vowels."""
-    doubled, plain_vowels = {1, 4, 8, 10, 13}, {0, 1, 4, 6, 8, 12, 13, 17, 18, 20}
-    return tuple(
-        char
-        for char in common_syllables()
-        if (ord(char) - FIRST_SYLLABLE) // (21 * FINALS) not in doubled
-        and (ord(char) - FIRST_SYLLABLE) // FINALS % 21 in plain_vowels
-    )

@@ -1,0 +1,1 @@
+"""Ray Data pipelines: from sources to a data set version."""

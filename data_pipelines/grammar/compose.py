@@ -1,0 +1,89 @@
+"""Rows for a data set: conversations of one kind, without the system prompt, which training puts before them.
+
+Retrieved facts belong into retrieval and not into weights, so most rows have no context. Those that do are reading
+exercises (style tag ``reads_context``): a small model forgets how to read when it is tuned on talk alone.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypedDict
+
+from core.errors import ConfigurationError
+from data_pipelines.grammar.composer import Composer, row_rng
+from data_pipelines.grammar.dialogue import Dialogue
+from data_pipelines.grammar.voices import Voice, character_voice
+
+HANGUL = re.compile("[가-힣]")
+KINDS = {
+    "world": "worldview",
+    "knowledge": "worldview",
+    "not_in_documents": "worldview",
+    "refusal": "safety",
+    "safety": "safety",
+    "identity": "identity",
+    "english": "multilingual",
+    "japanese": "multilingual",
+}
+"""Kind of each category of intents; the others are persona."""
+
+READING = 0.6
+"""Share of worldview and multilingual rows that are questions with passages to read."""
+
+TOLD = 0.15
+"""Share of persona rows in which the fan tells something and asks for it later."""
+
+
+class ComposedRow(TypedDict):
+    """What the pipeline takes over from the grammar."""
+
+    category: str
+    messages: list[dict[str, str]]
+    style_tags: list[str]
+
+
+def compose(character: str, kind: str, count: int, seed: int) -> list[ComposedRow]:
+    """``count`` conversations of ``kind``; row ``i`` depends on character, kind, seed and ``i`` alone.
+
+    Raises ``ConfigurationError`` for a kind that the character has nothing for.
+    """
+    voice = character_voice(character)
+    draw = _drawer(voice, kind)
+    return [_row(draw(row_rng(seed, f"{character}:{kind}", index))) for index in range(count)]
+
+
+def _row(dialogue: Dialogue) -> ComposedRow:
+    messages = dialogue.row()["messages"][1:]
+    reads = any(message["role"] == "system" for message in messages)
+    tags = [tag for tag, holds in (("reads_context", reads), ("multi_turn", len(dialogue.turns) > 2)) if holds]
+    return {"category": dialogue.category, "messages": messages, "style_tags": tags}
+
+
+def _drawer(voice: Voice, kind: str) -> Callable[[random.Random], Dialogue]:
+    """How one conversation of ``kind`` is drawn."""
+    composer = Composer(voice)
+    chosen = [intent for intent in voice.intents if KINDS.get(intent.category, "persona") == kind]
+    special, share = _special(voice, composer, kind)
+    if not chosen and special is None:
+        raise ConfigurationError(f"{voice.name}: no intents of the kind {kind!r} under its folder intents/")
+
+    def draw(rng: random.Random) -> Dialogue:
+        if special and (not chosen or rng.random() < share):
+            return special(rng)
+        return composer.from_intent(rng.choice(chosen), rng)
+
+    return draw
+
+
+def _special(voice: Voice, composer: Composer, kind: str) -> tuple[Callable[[random.Random], Dialogue] | None, float]:
+    """What a kind has besides its intents, and how often."""
+    if kind == "persona":
+        return (composer.told if composer.tellable else None), TOLD
+    facts = voice.facts if kind == "worldview" else ()
+    if kind == "multilingual":
+        facts = tuple(item for item in voice.facts if not HANGUL.search(item.fact.ask[0]))
+    reader = Composer(replace(voice, facts=facts))
+    return (reader.from_facts if facts else None), READING

@@ -1,0 +1,76 @@
+"""Reading exercises: questions on the knowledge base together with the passages that retrieval would bring."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from data_pipelines.grammar.facts import GroundedFact
+from data_pipelines.grammar.intents import training_lines
+from data_pipelines.grammar.voices import Voice
+
+MOST_PASSAGES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Passages and the exchanges about them, with what each answer must contain."""
+
+    passages: tuple[str, ...]
+    exchanges: tuple[tuple[str, str], ...]
+    golds: tuple[str, ...] = ()
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """What the last answer must contain; empty when it is not in the passages."""
+        return tuple(value for value in self.golds[-1:] if value)
+
+
+def reading(voice: Voice, count: int, made_up: float, unanswered: float, rng: random.Random) -> Reading:
+    """``count`` questions (fewer when their passages do not go together) on at most three passages."""
+    chosen = _together(voice, count, rng)
+    if voice.unknown and rng.random() < unanswered:
+        return _without_answer(voice, chosen[0], rng)
+    texts: dict[str, str] = {}
+    exchanges: list[tuple[str, str]] = []
+    golds: list[str] = []
+    for item in chosen:
+        original = item.passage.text
+        present = texts.setdefault(original, original)
+        told = item.made_up(rng) if rng.random() < made_up and present == original else item
+        if told is not item:
+            texts[original] = told.passage.text
+        if told.fact.gold[0] in texts[original]:
+            answer = rng.choice([line for line in told.fact.say if told.fact.gold[0] in line] or told.fact.say)
+            exchanges.append((rng.choice(training_lines(told.fact.ask)), answer))
+            golds.append(next((value for value in told.fact.gold if value in answer), ""))
+    passages = [*texts.values(), *_others(voice, chosen, MOST_PASSAGES - len(texts), rng)]
+    rng.shuffle(passages)
+    return Reading(tuple(passages), tuple(exchanges), tuple(golds))
+
+
+def _together(voice: Voice, count: int, rng: random.Random) -> list[GroundedFact]:
+    """A fact and, mostly from the same document, others whose passages still fit."""
+    first = rng.choice(voice.facts)
+    same = [other for other in voice.facts if other.fact.doc == first.fact.doc and other is not first]
+    found, passages = [first], {first.passage.text}
+    while len(found) < count:
+        other = rng.choice(same if same and rng.random() < 0.7 else voice.facts)
+        if other in found or len(passages | {other.passage.text}) > MOST_PASSAGES:
+            count -= 1
+            continue
+        found.append(other)
+        passages.add(other.passage.text)
+    return found
+
+
+def _others(voice: Voice, chosen: list[GroundedFact], most: int, rng: random.Random) -> list[str]:
+    """Up to ``most`` passages that answer none of the questions."""
+    golds = [value for item in chosen for value in item.fact.gold]
+    drawn = [rng.choice(voice.passages).text for _ in range(rng.randint(0, max(0, most)))]
+    return [text for text in dict.fromkeys(drawn) if not any(gold in text for gold in golds)]
+
+
+def _without_answer(voice: Voice, item: GroundedFact, rng: random.Random) -> Reading:
+    passages = _others(voice, [item], MOST_PASSAGES, rng)
+    return Reading(tuple(passages), ((rng.choice(item.fact.ask), rng.choice(voice.unknown)),))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigurationError
+from data_pipelines.grammar.facts import Fact, GroundedFact, Passage
+from data_pipelines.grammar.voices import Voice
+from train_jobs.reference.config import EmbedderConfig, RerankerConfig
+from train_jobs.reference.tokenizer import TEMPLATE, build_tokenizer
+
+PASSAGES = tuple(
+    Passage("d", text) for text in ("고양이 구름은 네 살이다.", "첫 별은 3월에 나왔다.", "설비는 월요일에 점검한다.")
+)
+ASKED = ("구름이는 몇 살이야?", "첫 별은 언제 나왔어?", "설비 점검은 언제 합니까?")
+GOLDS = ("네 살", "3월", "월요일")
+FACTS = tuple(
+    GroundedFact(Fact(doc="d", fact=passage.text, gold=(gold,), ask=(ask,), say=(gold,)), passage)
+    for passage, ask, gold in zip(PASSAGES, ASKED, GOLDS, strict=True)
+)
+
+
+def test_the_first_passage_answers_and_the_others_do_not() -> None:
+    from train_jobs.reference.reranker import RankingSource
+
+    source = RankingSource((Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES),), negatives=2)
+    for ranking in itertools.islice(source.stream(seed=1), 20):
+        (gold,) = [gold for gold in GOLDS if gold in ranking.passages[0]]
+        assert not any(gold in passage for passage in ranking.passages[1:])
+
+
+def test_without_an_embedder_there_is_a_clear_error(tmp_path: Path) -> None:
+    from train_jobs.reference.reranker import build_reranker
+
+    with pytest.raises(ConfigurationError, match="no embedder"):
+        build_reranker(tmp_path, layers=1)
+
+
+@pytest.mark.training
+def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp_path: Path) -> None:
+    import torch
+    from FlagEmbedding import FlagReranker
+
+    from train_jobs.reference.embedder import Embedder, embedder_tokenizer, save_embedder
+    from train_jobs.reference.reranker import (
+        RankingSource,
+        RerankerTraining,
+        build_reranker,
+        reranker_tokenizer,
+        save_reranker,
+    )
+
+    base = build_tokenizer(["hello"], latin_merges=0, template=TEMPLATE.read_text(encoding="utf-8"))
+    base.save_pretrained(str(tmp_path / "base"))
+    torch.manual_seed(0)
+    config = EmbedderConfig(hidden=32, layers=2, heads=1, inner=32, positions=130)
+    tokenizer = embedder_tokenizer(tmp_path / "base", positions=130)
+    save_embedder(Embedder(config, tokenizer), tokenizer, tmp_path / "embedder", torch.float16)
+
+    model = build_reranker(tmp_path / "embedder", layers=1)
+    pairs = reranker_tokenizer(tmp_path / "base", positions=130)
+    settings = RerankerConfig(steps=120, questions=3, negatives=2, length=100, learning_rate=0.01, matrix_lr=0.03)
+    source = RankingSource((Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES),), negatives=2)
+    RerankerTraining(settings, pairs, model).run(source)
+    save_reranker(model, pairs, tmp_path / "reranker", torch.float16)
+
+    ranker = FlagReranker(str(tmp_path / "reranker"), use_fp16=False, devices="cpu", max_length=100)
+    for ask, right in zip(ASKED, PASSAGES, strict=True):
+        scores = ranker.compute_score([(ask, passage.text) for passage in PASSAGES])
+        assert PASSAGES[scores.index(max(scores))] is right
