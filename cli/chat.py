@@ -35,11 +35,11 @@ def chat(
 
     from cli.chat_api import ChatApi
 
-    with ChatApi(url or _running_url()) as api:
+    with ChatApi(url or running_url()) as api:
         Conversation(api, Caller(persona, fan, name), Console(highlight=False)).run()
 
 
-def _running_url() -> str:
+def running_url() -> str:
     from cli.state import load_state
     from core.settings import get_settings
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.chat import running_url
+
 if TYPE_CHECKING:
     from evaluation.items import SetKind
     from evaluation.judge import JudgeSettings
@@ -74,7 +76,7 @@ def _command(what: str, kinds: Callable[[str], tuple[SetKind, ...]], summary: st
                 character=character,
                 kinds=kinds(character),
                 arm=arm,
-                endpoint=endpoint or _running_url(),
+                endpoint=endpoint or running_url(),
                 model=model,
                 base=base,
                 set_file=set_file,
@@ -146,7 +148,7 @@ def transcript(
         character=character,
         kinds=_one("persona")(character),
         arm=arm,
-        endpoint=endpoint or _running_url(),
+        endpoint=endpoint or running_url(),
         model=model,
         api_key=os.environ.get("ARTISTMIND_API_KEY"),
     )
@@ -198,9 +200,3 @@ def _put(text: str, out: Path | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     typer.echo(f"written: {out}")
-
-
-def _running_url() -> str:
-    from cli.chat import _running_url as running_url
-
-    return running_url()
