@@ -16,19 +16,9 @@ from core.errors import ConfigurationError
 from data_pipelines.grammar.composer import Composer, row_rng
 from data_pipelines.grammar.dialogue import Dialogue
 from data_pipelines.grammar.voices import Voice, character_voice
+from data_pipelines.rows import READS_CONTEXT, kind_of
 
 HANGUL = re.compile("[가-힣]")
-KINDS = {
-    "world": "worldview",
-    "knowledge": "worldview",
-    "not_in_documents": "worldview",
-    "refusal": "safety",
-    "safety": "safety",
-    "identity": "identity",
-    "english": "multilingual",
-    "japanese": "multilingual",
-}
-"""Kind of each category of intents; the others are persona."""
 
 READING = 0.6
 """Share of worldview and multilingual rows that are questions with passages to read."""
@@ -58,14 +48,14 @@ def compose(character: str, kind: str, count: int, seed: int) -> list[ComposedRo
 def _row(dialogue: Dialogue) -> ComposedRow:
     messages = dialogue.row()["messages"][1:]
     reads = any(message["role"] == "system" for message in messages)
-    tags = [tag for tag, holds in (("reads_context", reads), ("multi_turn", len(dialogue.turns) > 2)) if holds]
+    tags = [tag for tag, holds in ((READS_CONTEXT, reads), ("multi_turn", len(dialogue.turns) > 2)) if holds]
     return {"category": dialogue.category, "messages": messages, "style_tags": tags}
 
 
 def _drawer(voice: Voice, kind: str) -> Callable[[random.Random], Dialogue]:
     """How one conversation of ``kind`` is drawn."""
     composer = Composer(voice)
-    chosen = [intent for intent in voice.intents if KINDS.get(intent.category, "persona") == kind]
+    chosen = [intent for intent in voice.intents if kind_of(intent.category) == kind]
     special, share = _special(voice, composer, kind)
     if not chosen and special is None:
         raise ConfigurationError(f"{voice.name}: no intents of the kind {kind!r} under its folder intents/")

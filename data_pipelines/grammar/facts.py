@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from core.errors import ConfigurationError
 from data_pipelines.grammar.made_up import made_up_like
@@ -38,6 +38,9 @@ class Fact(BaseModel):
 
     say: tuple[str, ...] = Field(min_length=1)
     """Answers in the character's voice, each with the gold text."""
+
+
+_FACTS = TypeAdapter(list[Fact])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,12 @@ def load_facts(path: Path) -> list[Fact]:
     if not path.is_file():
         return []
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-        return [Fact.model_validate(entry) for entry in entries]
-    except (yaml.YAMLError, ValidationError, TypeError) as error:
-        raise ConfigurationError(f"{path}: not a list of facts: {str(error)[:400]}") from error
+        return _FACTS.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigurationError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def load_passages(folder: Path) -> list[Passage]:

@@ -311,7 +311,12 @@ async def test_v1_answers_in_openais_shape(site):
         assert body["usage"]["total_tokens"] == 10 + len("응, 왔어?")
         text = (await client.post("/v1/completions", json={"model": "haneul", "prompt": "안녕"})).json()
         assert (text["object"], text["choices"][0]["text"]) == ("text_completion", "응, 왔어?")
-        assert [m["id"] for m in (await client.get("/v1/models")).json()["data"]] == ["haneul", "hotaru", "kelron", "mir"]
+        assert [m["id"] for m in (await client.get("/v1/models")).json()["data"]] == [
+            "haneul",
+            "hotaru",
+            "kelron",
+            "mir",
+        ]
         assert (await client.get("/v1/models/kelron")).json()["id"] == "kelron"
         assert (await client.get("/v1/models/gpt-4")).status_code == 404
 

@@ -1,0 +1,1 @@
+"""Where conversations come from. Each source gives rows and says which files and terms they have."""
