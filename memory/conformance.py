@@ -103,7 +103,10 @@ async def one_holder_at_a_time(store: ShortTermMemory) -> None:
     assert not await store.acquire(session_id, "b")
     await store.release(session_id, "b")
     assert not await store.acquire(session_id, "b")
+    assert await store.renew(session_id, "a")
+    assert not await store.renew(session_id, "b")
     await store.release(session_id, "a")
+    assert not await store.renew(session_id, "a"), "a late renewal must not lock the session again"
     assert await store.acquire(session_id, "b")
     await store.release(session_id, "b")
 

@@ -63,6 +63,15 @@ class FakeShortTermMemory:
         expires, present = self._locks.get(session_id, (0.0, holder))
         if present != holder and expires > self._clock():
             return False
+        if session_id not in self._locks or expires <= self._clock():
+            self._locks[session_id] = (self._clock() + self._config.lock_ttl_s, holder)
+        return True
+
+    async def renew(self, session_id: str, holder: str) -> bool:
+        self._check()
+        expires, present = self._locks.get(session_id, (0.0, ""))
+        if present != holder or expires <= self._clock():
+            return False
         self._locks[session_id] = (self._clock() + self._config.lock_ttl_s, holder)
         return True
 

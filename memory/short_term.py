@@ -42,9 +42,15 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 
 _ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+return 0
+"""
+
+_RENEW = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0
 """
+"""Never takes a lock: a renewal that Redis comes to after the turn's end must not lock the session again."""
 
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -84,6 +90,7 @@ class RedisMemory:
         )
         self._append = self._redis.register_script(_APPEND)
         self._acquire = self._redis.register_script(_ACQUIRE)
+        self._renew = self._redis.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
 
     async def history(self, session_id: str) -> list[Message] | None:
@@ -127,10 +134,16 @@ class RedisMemory:
         return _SESSIONS.validate_json(held) if held else None
 
     async def acquire(self, session_id: str, holder: str) -> bool:
-        """Take the session for one turn; true again for its holder, whose lock it renews."""
+        """Take the session for one turn; true again for its holder, so that a retry is no conflict."""
         arguments: list[str | int] = [holder, _milliseconds(self._config.lock_ttl_s)]
         async with _redis_errors():
             return bool(await self._acquire(keys=[_lock(session_id)], args=arguments))
+
+    async def renew(self, session_id: str, holder: str) -> bool:
+        """Let the holder's lock live on; false when it is not the holder's any more."""
+        arguments: list[str | int] = [holder, _milliseconds(self._config.lock_ttl_s)]
+        async with _redis_errors():
+            return bool(await self._renew(keys=[_lock(session_id)], args=arguments))
 
     async def release(self, session_id: str, holder: str) -> None:
         async with _redis_errors():

@@ -23,7 +23,7 @@ async def renewed(
         while True:
             await asyncio.sleep(every_s)
             try:
-                await short_term.acquire(session_id, holder)
+                await short_term.renew(session_id, holder)
             except StoreUnavailable:
                 continue
 

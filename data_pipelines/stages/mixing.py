@@ -10,8 +10,9 @@ from data_pipelines.config import RATIO_KINDS
 from data_pipelines.rows import Kind, Row
 from data_pipelines.stages.base import Dropped
 
-WRITTEN_FIRST = ("seeds", "chat_logs", "facts")
-"""Sources whose rows are taken before others: people wrote them."""
+WRITTEN_FIRST = ("seeds", "chat_logs")
+"""Sources whose rows are taken before others: people wrote them. Facts are not: every question is crossed with every
+answer, and so many rows would leave no room for those that read passages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ async def test_an_outage_does_not_end_the_turn() -> None:
     calls = 0
 
     class Down(FakeShortTermMemory):
-        async def acquire(self, session_id: str, holder: str) -> bool:
+        async def renew(self, session_id: str, holder: str) -> bool:
             nonlocal calls
             calls += 1
             raise StoreUnavailable("Redis does not answer", "redis")
