@@ -43,7 +43,10 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     def start(code: str, home: Path = tmp_path) -> ProcessRecord:
         environment = {**os.environ, **owner_mark(home)}
         record = spawn([sys.executable, "-c", code], tmp_path / "log", environment, tmp_path)
-        started.append(psutil.Process(record.pid))
+        process = psutil.Process(record.pid)
+        started.append(process)
+        # For an instant after its start the kernel shows a process with neither arguments nor environment.
+        assert eventually(lambda: process.cmdline() != [])
         return record
 
     yield start
@@ -108,7 +111,8 @@ def test_ours_are_found_by_mark_and_other_homes_are_not(daemon: Daemon, tmp_path
 
 def test_a_process_without_its_mark_is_known_by_its_session(daemon: Daemon, tmp_path: Path) -> None:
     record = daemon(FORGETS_ITS_MARK)
-    assert eventually(lambda: owned_processes(tmp_path) == [])
+    assert eventually(lambda: psutil.Process(record.pid).cmdline()[-1:] == [SLEEP])
+    assert owned_processes(tmp_path) == []
     assert [process.pid for process in owned_processes(tmp_path, [record])] == [record.pid]
 
 

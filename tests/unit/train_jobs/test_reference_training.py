@@ -137,7 +137,7 @@ def test_two_steps_save_a_model_that_loads_and_resumes(tmp_path: Path, tokenizer
     tiny = [
         f"output={output}", f"run_dir={tmp_path / 'run'}", "steps=2", "log_every=1", "eval_every=100",
         "samples=0", "probes=0", "threads=1", "shape.hidden=64", "shape.heads=1", "shape.layers=2",
-        "shape.inner=64", "stages=[{until: 1.0, length: 512, rows: 1, max_history: 1}]",
+        "shape.inner=64", "stages=[{until: 1.0, length: 512, rows: 1, recipe: {max_history: 1}}]",
     ]  # fmt: skip
     BaseTraining.prepare(load_config(BaseConfig, "base", tiny)).run()
     model = AutoModelForCausalLM.from_pretrained(output)
