@@ -21,11 +21,12 @@ from pathlib import Path
 from core.contracts import utc_now
 from core.errors import ArtistMindError, ConfigurationError, Unprocessable
 from core.logs import setup_logging
+from core.provenance import code_revision, refuse_uploaded_copy
 from core.settings import Settings, get_settings
 from data_pipelines.config import BuildConfig, load_preset, parse_ratio
 from data_pipelines.gather import EVALUATION, Confirm, Gathered, Gatherer
 from data_pipelines.manifest import MANIFEST_NAME, DatasetManifest, SourceRecord
-from data_pipelines.provenance import code_revision, refuse_uploaded_copy, tool_versions
+from data_pipelines.provenance import tool_versions
 from data_pipelines.ray_data import connected, run_rows
 from data_pipelines.report import Findings, data_card, quality_report, review_page, review_sample
 from data_pipelines.row_stages import ORDER, Passage, StageSpec, speech_owner
@@ -220,7 +221,7 @@ def prepare(
 ) -> Build:
     """Check everything that can be checked before work begins."""
     store = dataset_store(settings)
-    refuse_uploaded_copy(store.root)
+    refuse_uploaded_copy(store.root, "ARTISTMIND_HOME")
     chosen = version or store.next_version(config.character)
     store.refuse_existing(config.character, chosen)
     persona = PersonaLibrary(settings.resolved(settings.cards_dir)).get(config.character)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -239,13 +238,3 @@ def shown_path(path: Path) -> str:
     """A path as it may be written into a report: from the project's root, or the bare name."""
     whole = path.resolve()
     return whole.relative_to(PROJECT_ROOT).as_posix() if whole.is_relative_to(PROJECT_ROOT) else whole.name
-
-
-def code_revision() -> str:
-    """The commit that runs, ``-dirty`` when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip() or "unknown"

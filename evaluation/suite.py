@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from core.errors import ConfigurationError
+from core.provenance import code_revision
 from evaluation.characters import Character, load_character
 from evaluation.client import Arm, GraphClient, Target
 from evaluation.endpoint import EndpointClient, EndpointConfig, openai_base
@@ -19,7 +20,7 @@ from evaluation.judge import Judge, Judgement, JudgeSettings, judge_http
 from evaluation.knowledge import cards_dir, documents_of
 from evaluation.markdown import report_text
 from evaluation.replies import Played
-from evaluation.report import Part, Report, build_part, code_revision
+from evaluation.report import Part, Report, build_part
 from evaluation.runner import Journal, play_all
 from evaluation.scores import Scorer
 from evaluation.vocabulary import training_vocabulary

@@ -24,6 +24,7 @@ from typing import Any
 from adapters.store import AdapterStore
 from core.errors import ArtistMindError, ConfigurationError
 from core.logs import get_logger, setup_logging
+from core.provenance import code_revision, refuse_uploaded_copy
 from core.settings import Settings, get_settings
 from train_jobs import qlora_ray
 from train_jobs.config import load_config
@@ -39,7 +40,6 @@ from train_jobs.qlora_publish import (
     Provenance,
     base_revision,
     build_manifest,
-    code_revision,
     collect_adapter,
     samples_page,
     tokenizer_revision,
@@ -48,9 +48,6 @@ from train_jobs.qlora_publish import (
 OBJECT_STORE_BYTES = 256 * 1024**2
 PATIENCE_S = 60
 """How long the rest of a killed run of the same name is waited for, in seconds; Ray ends it in two or three."""
-
-UPLOADED_COPY = "_ray_pkg_"
-"""How Ray names the folder that a submitted job's working directory is unpacked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +203,6 @@ def chosen_version(roots: Sequence[Path], config: QLoraConfig) -> str:
     if config.publish and any((root / config.character / config.version).exists() for root in roots):
         raise ConfigurationError(f"version: {config.character}/{config.version} is published already; choose another")
     return config.version
-
-
-def refuse_uploaded_copy(path: Path, setting: str) -> None:
-    """A submitted job runs in a copy of the code that Ray deletes: nothing may be kept there."""
-    if any(part.startswith(UPLOADED_COPY) for part in path.parts):
-        raise ConfigurationError(
-            f"{setting}: {path} is inside the job's copy of the code, which Ray deletes; set ARTISTMIND_HOME to an "
-            f"absolute path in the cluster's environment, or {setting} itself"
-        )
 
 
 def found_base(settings: Settings, name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any
 from adapters.manifest import AdapterManifest
 from adapters.store import file_hashes
 from core.contracts import utc_now
+from core.provenance import UNKNOWN
 from core.settings import PROJECT_ROOT
 from train_jobs.qlora_config import QLoraConfig, learned_settings
 from train_jobs.qlora_data import Messages
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors")
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +59,6 @@ def tokenizer_revision(base: str, tokenizer: Any) -> str:
     if file.is_file():
         return content_hash([file])
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def code_revision() -> str:
-    """The commit that runs, ``-dirty`` when files differ from it; a job's uploaded copy knows none."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return UNKNOWN
-    return done.stdout.strip() or UNKNOWN
 
 
 def portable_base(base: str) -> str:
