@@ -130,7 +130,7 @@ class BaseConfig(BaseModel):
     warmup: float = 0.01
     """Share of the run over which the rates rise."""
 
-    decay_from: float = 0.6
+    decay_from: float = 0.45
     """Progress at which the rates begin to fall linearly, to ``final_rate`` of their peak."""
 
     final_rate: float = 0.02
