@@ -133,13 +133,14 @@ class EmbedderTraining:
 
 
 def embedder_tokenizer(path: Path, positions: int) -> Any:
-    """The chat model's tokenizer with a first and a last token around every text, as XLM-R expects."""
+    """The chat model's tokenizer with marks around every text, and around each of a pair, as XLM-R expects."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     raw = load_tokenizer(path).backend_tokenizer
     raw.post_processor = TemplateProcessing(
         single=f"{TURN_START} $A {TURN_END}",
+        pair=f"{TURN_START} $A {TURN_END} {TURN_END} $B {TURN_END}",
         special_tokens=[(name, raw.token_to_id(name)) for name in (TURN_START, TURN_END)],
     )
     return PreTrainedTokenizerFast(
@@ -151,6 +152,7 @@ def embedder_tokenizer(path: Path, positions: int) -> Any:
         padding_side="right",
         model_max_length=positions - 2,
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 

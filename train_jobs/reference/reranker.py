@@ -21,10 +21,10 @@ from data_pipelines.grammar.facts import GroundedFact
 from data_pipelines.grammar.intents import training_lines
 from data_pipelines.grammar.voices import Voice, character_voice, characters
 from train_jobs.reference.config import RerankerConfig
+from train_jobs.reference.embedder import embedder_tokenizer
 from train_jobs.reference.optimiser import Optimiser
 from train_jobs.reference.output import swap_in
 from train_jobs.reference.pairs import noisy
-from train_jobs.reference.tokenizer import END_OF_TEXT, TURN_END, TURN_START, load_tokenizer
 
 WARMUP = 0.05
 NEAREST = 24
@@ -125,30 +125,6 @@ class RerankerTraining:
         return torch.stack(losses).mean()
 
 
-def reranker_tokenizer(path: Path, positions: int) -> Any:
-    """The chat model's tokenizer with marks around a question and its passage."""
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
-
-    raw = load_tokenizer(path).backend_tokenizer
-    raw.post_processor = TemplateProcessing(
-        single=f"{TURN_START} $A {TURN_END}",
-        pair=f"{TURN_START} $A {TURN_END} {TURN_END} $B {TURN_END}",
-        special_tokens=[(name, raw.token_to_id(name)) for name in (TURN_START, TURN_END)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        cls_token=TURN_START,
-        sep_token=TURN_END,
-        eos_token=TURN_END,
-        pad_token=END_OF_TEXT,
-        padding_side="right",
-        model_max_length=positions - 2,
-        clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
 def build_reranker(embedder: Path, layers: int) -> Any:
     """A sequence classifier with one label on the embedder's embeddings and first ``layers`` blocks."""
     from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
@@ -174,7 +150,7 @@ def train_reranker(config: RerankerConfig) -> None:
     torch.manual_seed(config.seed)
     settings = get_settings()
     model = build_reranker(settings.resolved(config.embedder), config.layers)
-    tokenizer = reranker_tokenizer(settings.resolved(config.tokenizer), model.config.max_position_embeddings)
+    tokenizer = embedder_tokenizer(settings.resolved(config.tokenizer), model.config.max_position_embeddings)
     training = RerankerTraining(config, tokenizer, model)
     steps = training.run(RankingSource.load(config.negatives))
     save_reranker(model, tokenizer, settings.resolved(config.output), getattr(torch, config.precision))

@@ -48,7 +48,6 @@ def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp
         RankingSource,
         RerankerTraining,
         build_reranker,
-        reranker_tokenizer,
         save_reranker,
     )
 
@@ -60,7 +59,7 @@ def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp
     save_embedder(Embedder(config, tokenizer), tokenizer, tmp_path / "embedder", torch.float16)
 
     model = build_reranker(tmp_path / "embedder", layers=1)
-    pairs = reranker_tokenizer(tmp_path / "base", positions=130)
+    pairs = embedder_tokenizer(tmp_path / "base", positions=130)
     settings = RerankerConfig(steps=120, questions=3, negatives=2, length=100, learning_rate=0.01, matrix_lr=0.03)
     source = RankingSource((Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES),), negatives=2)
     RerankerTraining(settings, pairs, model).run(source)
