@@ -112,7 +112,7 @@ class BaseConfig(BaseModel):
     )
     """Row lengths over the run; short rows first because attention is the dearest part on a CPU."""
 
-    minutes: float = Field(default=130, gt=0)
+    minutes: float = Field(default=120, gt=0)
     """Wall-clock budget; the learning rate falls with whatever of the two budgets is nearer its end."""
 
     steps: int = Field(default=1_000_000, gt=0)
