@@ -97,7 +97,7 @@ def _all(options: argparse.Namespace) -> None:
 
 
 def _dialogues(options: argparse.Namespace) -> None:
-    from train_jobs.qlora_data import composed_rows
+    from train_jobs.qlora.data import composed_rows
 
     rows = composed_rows(options.character, options.count, options.seed)
     lines = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in rows)

@@ -7,7 +7,7 @@ bitsandbytes = pytest.importorskip("bitsandbytes")
 
 
 def test_gradients_pass_through_the_base_after_an_evaluation() -> None:
-    from train_jobs.qlora_worker import keep_differentiable
+    from train_jobs.qlora.model import keep_differentiable
 
     torch.manual_seed(0)
     layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4").to("cpu")

@@ -6,9 +6,9 @@ import pytest
 
 from core.errors import ConfigurationError
 from train_jobs.config import load_config
-from train_jobs.qlora_config import QLoraConfig, learned_settings
+from train_jobs.qlora.config import QLoraConfig, learned_settings
 
-CONFIGS = Path(__file__).parents[3] / "train_jobs" / "configs"
+CONFIGS = Path(__file__).parents[4] / "train_jobs" / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
 
 

@@ -11,7 +11,7 @@ from core.errors import ConfigurationError
 
 pytest.importorskip("ray.train")
 
-from train_jobs.qlora_lock import LOCK_FILE, HoldRunFolder, wait_until_free
+from train_jobs.qlora.lock import LOCK_FILE, HoldRunFolder, wait_until_free
 
 
 def test_a_free_folder_is_not_waited_for_and_stays_free(tmp_path: Path) -> None:

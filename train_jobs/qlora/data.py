@@ -17,7 +17,7 @@ from data_pipelines.grammar.voices import card_folder, character_voice
 from data_pipelines.store import open_version
 from personas.loader import load_card
 from personas.prompt import system_prompt
-from train_jobs.qlora_config import QLoraConfig
+from train_jobs.qlora.config import QLoraConfig
 
 IGNORED = -100
 """Label of a token that the loss leaves out."""

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from train_jobs.qlora_worker import is_whole, older_checkpoint
+from train_jobs.qlora.worker import is_whole, older_checkpoint
 
 
 def checkpoint(run: Path, name: str, whole: bool) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-HOOK = "train_jobs.qlora_ray.stay_with_this_ray"
+HOOK = "train_jobs.qlora.ray_hook.stay_with_this_ray"
 CLEANER = "ray.train.v2._internal.execution.controller.placement_group_cleaner"
 
 

@@ -1,42 +1,30 @@
-"""The final fine-tuning job: a LoRA adapter on a 4-bit base, with Ray Train.
-
-On one machine, with a local Ray of its own::
-
-    python -m train_jobs.qlora --config train_jobs/configs/haneul.yaml learning_rate=1e-3
-
-On a cluster, where ``ARTISTMIND_HOME`` names a directory that all nodes share::
-
-    ray job submit --working-dir . -- python -m train_jobs.qlora --config train_jobs/configs/llama31-8b.yaml
-"""
+"""A checked run of the fine-tuning job: what it needs, what it leaves."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapters.store import AdapterStore
-from core.errors import ArtistMindError, ConfigurationError
-from core.logs import get_logger, setup_logging
+from core.errors import ConfigurationError
+from core.logs import get_logger
 from core.provenance import code_revision, refuse_uploaded_copy
-from core.settings import Settings, get_settings
-from train_jobs import qlora_ray
-from train_jobs.config import load_config
-from train_jobs.qlora_config import QLoraConfig, learned_settings
-from train_jobs.qlora_data import (
+from core.settings import Settings
+from train_jobs.qlora import ray_hook
+from train_jobs.qlora.config import QLoraConfig, learned_settings
+from train_jobs.qlora.data import (
     Messages,
     Split,
     held_out_prompts,
     load_conversations,
     prepare_split,
 )
-from train_jobs.qlora_publish import (
+from train_jobs.qlora.publish import (
     Provenance,
     base_revision,
     build_manifest,
@@ -109,9 +97,9 @@ class QLoraJob:
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        from train_jobs.qlora_callbacks import KEPT_CHECKPOINTS
-        from train_jobs.qlora_lock import HoldRunFolder, wait_until_free
-        from train_jobs.qlora_worker import Task, as_dataset, train_worker
+        from train_jobs.qlora.callbacks import KEPT_CHECKPOINTS
+        from train_jobs.qlora.lock import HoldRunFolder, wait_until_free
+        from train_jobs.qlora.worker import Task, as_dataset, train_worker
 
         config = self.config
         wait_until_free(self.run_dir, PATIENCE_S)
@@ -249,25 +237,5 @@ def connect(config: QLoraConfig) -> None:
         num_cpus=config.num_workers * config.cpus_per_worker,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
-        runtime_env={"worker_process_setup_hook": qlora_ray.HOOK},
+        runtime_env={"worker_process_setup_hook": ray_hook.HOOK},
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, build, run. 2: the settings are wrong and nothing was started; 1: the run failed."""
-    parser = argparse.ArgumentParser(prog="python -m train_jobs.qlora", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="YAML file, see train_jobs/configs")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
-    options = parser.parse_args(arguments)
-    try:
-        config = load_config(QLoraConfig, options.config, options.overrides)
-        setup_logging(get_settings())
-        prepare(config, get_settings()).run()
-    except ArtistMindError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigurationError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

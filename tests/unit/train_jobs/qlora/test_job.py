@@ -9,10 +9,11 @@ import pytest
 from adapters.manifest import AdapterManifest
 from core.errors import ConfigurationError
 from core.settings import PROJECT_ROOT, Settings, get_settings
-from train_jobs import qlora
 from train_jobs.config import load_config
-from train_jobs.qlora_config import QLoraConfig
-from train_jobs.qlora_publish import (
+from train_jobs.qlora import job as qlora_job
+from train_jobs.qlora.__main__ import main
+from train_jobs.qlora.config import QLoraConfig
+from train_jobs.qlora.publish import (
     Provenance,
     build_manifest,
     collect_adapter,
@@ -38,7 +39,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: QLoraConfig) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(qlora, "connect", refuse)
+    monkeypatch.setattr(qlora_job, "connect", refuse)
 
 
 def config(*overrides: str) -> QLoraConfig:
@@ -60,7 +61,7 @@ def config(*overrides: str) -> QLoraConfig:
 def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
     home: Path, no_ray: None, capsys: pytest.CaptureFixture[str], override: str, says: str
 ) -> None:
-    assert qlora.main(["--config", str(SMOKE), override]) == 2
+    assert main(["--config", str(SMOKE), override]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("error: ")
     assert says in line
@@ -69,39 +70,39 @@ def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
 
 def test_a_published_version_is_refused_before_the_training(home: Path, no_ray: None) -> None:
     (home / "adapters" / "haneul" / "mine").mkdir(parents=True)
-    assert qlora.main(["--config", str(SMOKE), "version=mine", "publish=true"]) == 2
+    assert main(["--config", str(SMOKE), "version=mine", "publish=true"]) == 2
 
 
 def test_the_next_free_version_is_taken_over_all_roots(tmp_path: Path) -> None:
     for name in ("own/haneul/v1", "own/haneul/v10", "own/haneul/vocal", "shipped/haneul/v11", "own/kelron/v40"):
         (tmp_path / name).mkdir(parents=True)
     roots = (tmp_path / "own", tmp_path / "shipped")
-    assert qlora.chosen_version(roots, config()) == "v12"
-    assert qlora.chosen_version(roots, config("character=nobody")) == "v1"
-    assert qlora.chosen_version(roots, config("version=v11")) == "v11"
+    assert qlora_job.chosen_version(roots, config()) == "v12"
+    assert qlora_job.chosen_version(roots, config("character=nobody")) == "v1"
+    assert qlora_job.chosen_version(roots, config("version=v11")) == "v11"
 
 
 def test_nothing_is_kept_in_a_submitted_jobs_copy_of_the_code() -> None:
-    qlora.refuse_uploaded_copy(Path("/srv/artistmind/training"), "storage_path")
+    qlora_job.refuse_uploaded_copy(Path("/srv/artistmind/training"), "storage_path")
     copied = Path("/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_0a1b/.artistmind")
     with pytest.raises(ConfigurationError, match="ARTISTMIND_HOME"):
-        qlora.refuse_uploaded_copy(copied, "storage_path")
+        qlora_job.refuse_uploaded_copy(copied, "storage_path")
 
 
 def test_a_hub_name_is_left_to_the_hub() -> None:
-    assert qlora.found_base(Settings(), "meta-llama/Llama-3.1-8B-Instruct") == "meta-llama/Llama-3.1-8B-Instruct"
+    assert qlora_job.found_base(Settings(), "meta-llama/Llama-3.1-8B-Instruct") == "meta-llama/Llama-3.1-8B-Instruct"
 
 
 def test_a_run_name_belongs_to_one_set_of_settings(home: Path) -> None:
-    first = qlora.prepare(config(), get_settings())
+    first = qlora_job.prepare(config(), get_settings())
     first._claim_run_dir()
-    qlora.prepare(config("wandb_mode=offline", "samples=3"), get_settings())._claim_run_dir()
+    qlora_job.prepare(config("wandb_mode=offline", "samples=3"), get_settings())._claim_run_dir()
     with pytest.raises(ConfigurationError, match=r"begun with other settings \(learning_rate\)"):
-        qlora.prepare(config("learning_rate=0.5"), get_settings())._claim_run_dir()
+        qlora_job.prepare(config("learning_rate=0.5"), get_settings())._claim_run_dir()
 
 
 def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
-    job = qlora.prepare(config("publish=true", "version=mine"), get_settings())
+    job = qlora_job.prepare(config("publish=true", "version=mine"), get_settings())
     job._claim_run_dir()
     job._adapter_dir.mkdir()
     (job._adapter_dir / "adapter_model.safetensors").write_bytes(b"weights")

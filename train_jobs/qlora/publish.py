@@ -15,8 +15,8 @@ from adapters.store import file_hashes
 from core.contracts import utc_now
 from core.provenance import UNKNOWN
 from core.settings import PROJECT_ROOT
-from train_jobs.qlora_config import QLoraConfig, learned_settings
-from train_jobs.qlora_data import Messages
+from train_jobs.qlora.config import QLoraConfig, learned_settings
+from train_jobs.qlora.data import Messages
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from core.errors import ConfigurationError
 from core.settings import get_settings
 from data_pipelines.rows import Row, make_row
-from train_jobs.qlora_config import QLoraConfig
-from train_jobs.qlora_data import (
+from train_jobs.qlora.config import QLoraConfig
+from train_jobs.qlora.data import (
     IGNORED,
     Conversations,
     check_mask,
@@ -27,7 +27,7 @@ from train_jobs.qlora_data import (
     training_template,
 )
 
-BASE = Path(__file__).parents[3] / "models" / "base"
+BASE = Path(__file__).parents[4] / "models" / "base"
 END = 2
 
 
@@ -146,7 +146,7 @@ def test_a_version_keeps_its_split_and_gets_the_card_s_system_prompt(
     dataset = SimpleNamespace(
         manifest=SimpleNamespace(character="haneul", content_hash="f00"), rows=lambda split: rows[split]
     )
-    monkeypatch.setattr("train_jobs.qlora_data.open_version", lambda name, settings: dataset)
+    monkeypatch.setattr("train_jobs.qlora.data.open_version", lambda name, settings: dataset)
     found = load_conversations(QLoraConfig(character="haneul", data={"version": "haneul@v1"}), get_settings())
     assert (found.name, found.digest) == ("haneul@v1", "f00")
     ((system, *said),) = found.train

@@ -1,0 +1,64 @@
+"""The frozen base, its tokenizer and the adapter's shape, as every training process loads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.settings import get_settings
+from train_jobs.qlora.config import QLoraConfig
+
+
+def load_tokenizer(config: QLoraConfig) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(get_settings().model_path(config.base_model))
+
+
+def load_base(config: QLoraConfig, quantize: bool) -> Any:
+    """The frozen base on this worker's device."""
+    import ray.train.torch
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = torch.bfloat16 if config.bf16 else torch.float32
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        get_settings().model_path(config.base_model),
+        dtype=dtype,
+        attn_implementation=config.attention,
+        quantization_config=nf4 if quantize else None,
+        device_map={"": str(ray.train.torch.get_device())},
+    )
+    keep_differentiable(model)
+    return model
+
+
+def keep_differentiable(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for inference on CPUs.
+
+    The first evaluation would repack them, for good, for a kernel that has no gradient: training would go on
+    with only a warning and with gradients that miss every layer but the last.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def lora_config(config: QLoraConfig) -> Any:
+    from peft import LoraConfig
+
+    named = config.target_modules
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=named if isinstance(named, str) else list(named),
+    )
