@@ -173,18 +173,28 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the Ray head's job server did not come up")
 
 
+def submit(head: str, environment: dict[str, str], job: list[str]) -> subprocess.CompletedProcess[str]:
+    """Submit once the head's agent is there: on a busy machine it comes up some time after the job server."""
+    client = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head]
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        done = subprocess.run(
+            [*client, "--working-dir", str(PROJECT_ROOT), "--", *job],
+            cwd=PROJECT_ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(1)
+
+
 def test_a_submitted_job_publishes_outside_its_copy_of_the_code(
     environment: dict[str, str], head: str, models: Path, tmp_path: Path
 ) -> None:
-    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head]
-    done = subprocess.run(
-        [*submit, "--working-dir", str(PROJECT_ROOT), "--", *command("publish=true")],
-        cwd=PROJECT_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = submit(head, environment, command("publish=true"))
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert_published(tmp_path / "home", steps=2)
     state = json.loads((tmp_path / "home" / "training" / "smoke" / "run.json").read_text(encoding="utf-8"))

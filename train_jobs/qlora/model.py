@@ -14,28 +14,49 @@ def load_tokenizer(config: QLoraConfig) -> Any:
     return AutoTokenizer.from_pretrained(get_settings().model_path(config.base_model))
 
 
-def load_base(config: QLoraConfig, quantize: bool) -> Any:
-    """The frozen base on this worker's device."""
-    import ray.train.torch
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+def load_base(config: QLoraConfig, quantize: bool, device: str | None = None) -> Any:
+    """The frozen base, on this Ray Train worker's device unless another one is named."""
+    from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if config.bf16 else torch.float32
-    nf4 = BitsAndBytesConfig(
+    model = AutoModelForCausalLM.from_pretrained(
+        get_settings().model_path(config.base_model),
+        dtype=torch_dtype(config),
+        attn_implementation=config.attention,
+        quantization_config=nf4(config) if quantize else None,
+        # ZeRO-3 places the weights itself, a share of each on every worker.
+        device_map=None if config.deepspeed_stage == 3 else {"": device or worker_device()},
+    )
+    keep_differentiable(model)
+    return model
+
+
+def worker_device() -> str:
+    """The device that Ray Train gave to this process."""
+    import ray.train.torch
+
+    return str(ray.train.torch.get_device())
+
+
+def torch_dtype(config: QLoraConfig) -> Any:
+    import torch
+
+    return getattr(torch, config.dtype)
+
+
+def nf4(config: QLoraConfig) -> Any:
+    """4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314)."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    dtype = torch_dtype(config)
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        # ZeRO-3 cuts weights of one dtype: the packed nibbles have to look like the model's other weights.
+        bnb_4bit_quant_storage=dtype if config.deepspeed_stage == 3 else torch.uint8,
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        get_settings().model_path(config.base_model),
-        dtype=dtype,
-        attn_implementation=config.attention,
-        quantization_config=nf4 if quantize else None,
-        device_map={"": str(ray.train.torch.get_device())},
-    )
-    keep_differentiable(model)
-    return model
 
 
 def keep_differentiable(model: Any) -> None:

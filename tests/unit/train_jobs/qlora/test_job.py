@@ -56,6 +56,9 @@ def config(*overrides: str) -> QLoraConfig:
         ("data.path=/nowhere.jsonl", "/nowhere.jsonl: cannot be read"),
         ("character=nobody", "nobody"),
         ("max_length=16", "leave 0 to learn"),
+        ("data.version=haneul@v404", "no data set version 'haneul@v404'"),
+        ("target_modules=[q_proj, query]", "has no layer query"),
+        ("storage_path=nowhere://bucket", "storage_path: nowhere://bucket cannot be used"),
     ],
 )
 def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
@@ -66,6 +69,43 @@ def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
     assert line.startswith("error: ")
     assert says in line
     assert not (home / "training").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["publish=true", "rank=32"], "rank: 32 is more than the max_lora_rank of 16"),
+        (["use_gpu=true"], "this machine has 0"),
+    ],
+)
+def test_what_the_machine_or_the_server_lacks_ends_with_2(
+    home: Path,
+    no_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setattr("train_jobs.qlora.preflight.gpus_gib", list)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main(["--config", str(SMOKE), *overrides]) == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (home / "training").exists()
+
+
+def test_a_length_of_time_that_is_none_is_refused_with_the_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", str(SMOKE), "--stop-after", "soon"])
+    assert caught.value.code == 2
+    assert "write 90s, 30m, 10h" in capsys.readouterr().err
+
+
+def test_a_run_that_the_clock_stopped_says_how_to_go_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(qlora_job.QLoraJob, "_train", lambda self, stop_at: False)
+    assert main(["--config", str(SMOKE), "--stop-after", "1h"]) == 0
+    assert "run the same command again to go on" in capsys.readouterr().out
 
 
 def test_a_published_version_is_refused_before_the_training(home: Path, no_ray: None) -> None:

@@ -1,0 +1,281 @@
+"""The pack as an actor: one base on a device, and trials that ask it for their adapters' next steps.
+
+The adapters advance together, because the base's forward and backward run once for all of them. So a round begins
+when every trial that holds a slot has asked for its next steps. A trial that Tune stops gives its slot back; for one
+whose process was killed Tune's callback does it. A trial that says nothing for ``patience_s`` loses its slot: nobody
+waits for the dead.
+
+Everything but the pack's own work runs on the actor's event loop, and that work in one thread: there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from core.errors import Unavailable
+from core.logs import get_logger, setup_logging
+from core.settings import get_settings
+from train_jobs.packed.settings import SlotSettings
+from train_jobs.qlora.config import QLoraConfig
+from tune_sweeps.config import PackConfig
+from tune_sweeps.records import Trial, TrialData
+from tune_sweeps.solo import device
+
+STATE = "slot.pt"
+POLL_S = 0.2
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a trial gets for its request."""
+
+    step: int
+    loss: float
+    """Training loss of the last step."""
+
+    learning_rate: float
+    validation_loss: float
+    seconds: float
+    """Of the round, divided by the slots that took part."""
+
+    files: dict[str, bytes]
+    """A checkpoint: the adapter in PEFT's format and the slot's state; empty when none was asked for."""
+
+
+@dataclass(slots=True)
+class _Request:
+    steps: int
+    checkpoint: bool
+    answer: asyncio.Future[Segment]
+    seconds: float = 0.0
+
+
+class PackServer:
+    """Holds a :class:`train_jobs.packed.pack.Pack`; one asynchronous Ray actor.
+
+    Args:
+        config: What all trials have in common: the base and how it is held.
+        pack: How many adapters at the same time, and how long a trial may be silent or wait for a free slot.
+        max_rank: The highest rank of any trial.
+        trials: All trials of the axis, by name.
+        data: Their conversations, by name.
+    """
+
+    def __init__(
+        self,
+        config: QLoraConfig,
+        pack: PackConfig,
+        max_rank: int,
+        trials: dict[str, Trial],
+        data: dict[str, TrialData],
+    ) -> None:
+        setup_logging(get_settings())
+        self._trials, self._data, self._patience_s, self._slots = trials, data, pack.patience_s, pack.slots
+        self._thread = ThreadPoolExecutor(1)
+        self._held: set[str] = set()
+        """Trials that hold a slot, or are about to."""
+
+        self._requests: dict[str, _Request] = {}
+        self._leases: dict[str, asyncio.TimerHandle] = {}
+        self._round: asyncio.Task[None] | None = None
+        self._pack = load_pack(config, pack, max_rank)
+
+    async def start(self, name: str, state: bytes | None = None) -> None:
+        """Take a free slot for a trial; with a state it goes on from there.
+
+        Raises:
+            Unavailable: No slot became free in time.
+        """
+        await self.release(name)  # what a killed process of the same trial left
+        deadline = time.monotonic() + self._patience_s
+        while len(self._held) >= self._slots:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{name}: no slot of the pack became free in {self._patience_s:.0f} s")
+            await asyncio.sleep(POLL_S)
+        self._held.add(name)
+        try:
+            await self._do(lambda: self._begin(name, state))
+        except BaseException:
+            self._held.discard(name)
+            self._begin_round()
+            raise
+        self._lease(name)
+
+    async def advance(self, name: str, steps: int, checkpoint: bool) -> Segment:
+        """The trial's next ``steps`` steps, together with those of all others, then a validation.
+
+        Raises:
+            Unavailable: The trial holds no slot, because it was silent for too long.
+            FloatingPointError: Its loss is no number; the slot is free again.
+        """
+        if name not in self._held:
+            raise Unavailable(f"{name}: its slot was taken after {self._patience_s:.0f} s without a request")
+        self._end_lease(name)
+        request = _Request(steps, checkpoint, asyncio.get_running_loop().create_future())
+        self._requests[name] = request
+        self._begin_round()
+        return await request.answer
+
+    async def release(self, name: str) -> None:
+        """Give a trial's slot back; nothing happens when it holds none."""
+        if name not in self._held:
+            return
+        self._end_lease(name)
+        if request := self._requests.pop(name, None):
+            request.answer.cancel()
+        await self._do(lambda: self._pack.stop(name) if name in self._pack.held else None)
+        self._held.discard(name)
+        self._begin_round()
+
+    async def held(self) -> tuple[str, ...]:
+        """Trials that hold a slot."""
+        return tuple(sorted(self._held))
+
+    # --- rounds -----------------------------------------------------------------------------------------------------
+
+    def _begin_round(self) -> None:
+        """Start one when every slot's trial has asked."""
+        running = self._round is not None and not self._round.done()
+        if not running and self._requests and self._requests.keys() == self._held:
+            self._round = asyncio.get_running_loop().create_task(self._run_round())
+
+    async def _run_round(self) -> None:
+        requests = dict(self._requests)  # as they are now: one may have been released since the round was called
+        try:
+            answers = await self._do(lambda: self._work(requests))
+        except Exception as error:  # whose fault it is cannot be told: every trial of the round hears of it
+            answers = dict.fromkeys(requests, error)
+        for name, answer in answers.items():
+            if self._requests.get(name) is requests[name]:  # not released meanwhile
+                del self._requests[name]
+                _reply(requests[name].answer, answer)
+                self._lease(name)
+        self._round = None
+        self._begin_round()
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    def _lease(self, name: str) -> None:
+        """From now on the trial has ``patience_s`` for its next request."""
+        loop = asyncio.get_running_loop()
+        self._leases[name] = loop.call_later(self._patience_s, lambda: loop.create_task(self._give_up(name)))
+
+    def _end_lease(self, name: str) -> None:
+        if handle := self._leases.pop(name, None):
+            handle.cancel()
+
+    async def _give_up(self, name: str) -> None:
+        get_logger("sweep").warning("slot taken from a silent trial", trial=name, after_s=self._patience_s)
+        await self.release(name)
+
+    # --- the pack's own work, in its thread -------------------------------------------------------------------------
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _begin(self, name: str, state: bytes | None) -> None:
+        import torch
+
+        slot, data = slot_settings(self._trials[name]), self._data[name]
+        if state is None:
+            self._pack.start(slot, data.train, data.validation)
+            return
+        kept = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+        self._pack.restore(slot, data.train, data.validation, kept)
+
+    def _work(self, requests: dict[str, _Request]) -> dict[str, Segment | Exception]:
+        """Advance all until the first has what it asked for; measure, and save, those that have."""
+        began = time.monotonic()
+        steps = min((request.steps for request in requests.values()), default=0)
+        results: dict[str, Any] = {}
+        for _ in range(steps):
+            results.update(self._pack.step(list(requests)))
+        for request in requests.values():
+            request.steps -= steps
+        done = [name for name, request in requests.items() if request.steps <= 0 or results[name].finished]
+        losses = self._pack.evaluate(done)
+        share = (time.monotonic() - began) / max(1, len(requests))
+        for request in requests.values():
+            request.seconds += share
+        return {name: self._segment(requests[name], results[name], name, losses[name]) for name in done}
+
+    def _segment(self, request: _Request, result: Any, name: str, loss: float) -> Segment | Exception:
+        """What the trial is told; a loss that is no number is its own failure, and no other's."""
+        if not (math.isfinite(result.loss) and math.isfinite(loss)):
+            return FloatingPointError(
+                f"step {result.step}: the training loss is {result.loss}, the validation loss {loss}; the learning "
+                "rate may be too high"
+            )
+        files = self._files(name) if request.checkpoint or result.finished else {}
+        return Segment(result.step, result.loss, result.learning_rate, loss, request.seconds, files)
+
+    def _files(self, name: str) -> dict[str, bytes]:
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(self._pack.state(name), buffer)
+        with TemporaryDirectory(prefix="pack-") as folder:
+            self._pack.save(name, Path(folder))
+            files = {file.name: file.read_bytes() for file in Path(folder).iterdir() if file.is_file()}
+        return {**files, STATE: buffer.getvalue()}
+
+
+def _reply(future: asyncio.Future[Segment], answer: Segment | Exception) -> None:
+    if future.done():
+        return  # nobody waits for it any more
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def load_pack(config: QLoraConfig, pack: PackConfig, max_rank: int) -> Any:
+    """The pack on this process's device."""
+    import torch
+
+    from train_jobs.packed.pack import Pack
+
+    torch.set_num_threads(config.cpus_per_worker)
+    return Pack.load(
+        config.base_model,
+        slots=pack.slots,
+        max_rank=max_rank,
+        target_modules=config.target_modules,
+        quantize=config.quantize,
+        bf16=config.bf16,
+        attention=config.attention,
+        max_length=config.max_length,
+        device=device(),
+        cache_dequantized=pack.cache_dequantized,
+        bf16_adapters=pack.bf16_adapters,
+    )
+
+
+def slot_settings(trial: Trial) -> SlotSettings:
+    """The trial's settings in the pack's words."""
+    config = trial.config
+    if config.max_steps is None:
+        raise ValueError(f"{trial.name}: a pack needs max_steps")
+    return SlotSettings(
+        name=trial.name,
+        rank=config.rank,
+        alpha=config.alpha,
+        dropout=config.dropout,
+        learning_rate=config.learning_rate,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        steps=config.max_steps,
+        rows_per_step=trial.rows_per_step,
+        accumulation=config.accumulation,
+        seed=trial.seed,
+    )

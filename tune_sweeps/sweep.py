@@ -1,0 +1,128 @@
+"""A sweep from its settings to its winner: plan, train, measure, choose, report; axis after axis."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from core.errors import ConfigurationError, Unprocessable
+from core.logs import get_logger
+from core.settings import Settings
+from train_jobs.config import load_config
+from train_jobs.qlora.config import QLoraConfig
+from tune_sweeps.axes import ALL, check_packed, wanted_axes
+from tune_sweeps.cluster import connected
+from tune_sweeps.config import SweepConfig
+from tune_sweeps.plan import AxisPlan, load_training, plan_axis, sweep_folder
+from tune_sweeps.report import (
+    BEST,
+    REPORT,
+    candidates,
+    report_page,
+    summary_page,
+    write_best,
+    write_trials,
+)
+from tune_sweeps.score import choose
+
+CLAIM = "sweep.json"
+WINNER = "winner.txt"
+
+MAY_CHANGE = frozenset(
+    {
+        "axes",
+        "order",
+        "rule",
+        "devices",
+        "max_concurrent",
+        "max_failures",
+        "storage_path",
+        "wandb_mode",
+        "wandb_project",
+    }
+)
+"""Settings that a resumed sweep may have otherwise; the values of its own axis are in the names of the trials."""
+
+
+def run_sweep(asked: str, config: SweepConfig, settings: Settings, resume: bool) -> Path:
+    """Run one axis or all of them; the path of the winning job's settings.
+
+    Everything is checked before Ray is touched: also the later axes of ``all``, with the settings known by then.
+
+    Raises:
+        ConfigurationError: Something is wrong with the settings, or the sweep exists and is not to be resumed.
+        Unprocessable: No trial of an axis was finished.
+    """
+    from tune_sweeps.measure import check_character
+
+    axes = wanted_axes(config, asked)
+    check_packed(axes, config)
+    training = load_training(config, settings)
+    check_character(training.character)
+    folder = sweep_folder(config, training, settings)
+    for axis in axes:
+        if (folder / axis).exists() and not resume:
+            raise ConfigurationError(
+                f"{folder / axis} is there: go on with --resume, give another name=…, or delete the folder"
+            )
+        plan_axis(axis, config, training, folder, settings)
+    winners: dict[str, str] = {}
+    with connected(config):
+        for axis in axes:
+            plan = plan_axis(axis, config, training, folder, settings)
+            claim(plan)
+            if not (plan.folder / BEST).is_file():
+                run_axis(plan)
+            training = load_config(QLoraConfig, plan.folder / BEST)
+            winners[axis] = (plan.folder / WINNER).read_text(encoding="utf-8").strip()
+    if asked != ALL:
+        return folder / axes[0] / BEST
+    (folder / REPORT).write_text(summary_page(f"Sweep {folder.name}", winners), encoding="utf-8")
+    write_best(folder / BEST, f"winner of the sweep {folder.name} over {', '.join(winners)}", training)
+    return folder / BEST
+
+
+def claim(plan: AxisPlan) -> None:
+    """A folder belongs to one set of settings: going on with others would compare what cannot be compared."""
+    path = plan.folder / CLAIM
+    mine = settings_of(plan)
+    if not path.is_file():
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(mine, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
+    if changed:
+        raise ConfigurationError(
+            f"{plan.folder} was begun with other settings ({', '.join(changed)}): give another name=…, or delete it"
+        )
+
+
+def settings_of(plan: AxisPlan) -> dict[str, Any]:
+    """What the result follows from, as JSON values."""
+    settings = plan.config.model_dump(mode="json", exclude=set(MAY_CHANGE))
+    training = {f"training.{key}": value for key, value in plan.training.model_dump(mode="json").items()}
+    return {**settings, **training, "trials": [trial.name for trial in plan.trials]}
+
+
+def run_axis(plan: AxisPlan) -> None:
+    """Train, measure and choose; leaves the report, and ``best.yaml`` as the last file."""
+    from tune_sweeps.measure import measure
+    from tune_sweeps.plots import draw
+    from tune_sweeps.tuning import train
+
+    title = f"Sweep {plan.folder.parent.name}: {plan.axis}"
+    records = train(plan)
+    write_trials(plan.folder, plan.trials, records)
+    rivals = candidates(records, measure(plan, records))
+    decision = choose(rivals, plan.config.rule) if rivals else None
+    pictures = draw(plan.folder, plan.axis, records)
+    page = report_page(title, plan.axis, records, decision, plan.config.rule, pictures)
+    (plan.folder / REPORT).write_text(page, encoding="utf-8")
+    if decision is None:
+        raise Unprocessable(f"{title}: no trial was finished; see {plan.folder / REPORT}")
+    best = next(point for point in plan.points if point.label == decision.best.value)
+    get_logger("sweep").info("best", axis=plan.axis, value=best.label, loss=decision.best.loss)
+    (plan.folder / WINNER).write_text(best.label + "\n", encoding="utf-8")
+    write_best(plan.folder / BEST, f"winner of the sweep {plan.folder.parent.name} over {plan.axis}", best.job)
