@@ -1,5 +1,7 @@
 """The HTTP layer over fakes: shapes, statuses and streams. The same calls run end to end in tests/e2e."""
 
+import json
+
 import pytest
 
 from core.contracts import Memory, utc_now
