@@ -88,6 +88,7 @@ def _save_in_16_bits(source: Path, target: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     save_file({name: weight.to(torch.bfloat16) for name, weight in load_file(source).items()}, target)
+    target.chmod(0o644)  # it is written for its owner alone
 
 
 def build_manifest(
