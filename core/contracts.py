@@ -175,6 +175,12 @@ class Embedder(Protocol):
         ...
 
 
+class Reranker(Protocol):
+    async def relevance(self, line: str, passages: Sequence[str]) -> list[float]:
+        """Probability of each passage, from 0 to 1, that it answers ``line``."""
+        ...
+
+
 class Generator(Protocol):
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, adapter: AdapterRef | None

@@ -222,3 +222,18 @@ class FakeRetriever:
         if self.down:
             raise StoreUnavailable("Qdrant does not answer", "qdrant")
         return list(self.passages.get(persona, []))
+
+
+class FakeReranker:
+    """``Reranker`` that finds a passage relevant when it holds one of the line's words of two letters or more."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.read: list[list[str]] = []
+
+    async def relevance(self, line: str, passages: Sequence[str]) -> list[float]:
+        if self.down:
+            raise StoreUnavailable("the reranker does not answer", "embedder")
+        self.read.append(list(passages))
+        words = [word for word in line.split() if len(word) > 1]
+        return [0.9 if any(word in passage for word in words) else 0.1 for passage in passages]

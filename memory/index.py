@@ -26,7 +26,7 @@ from core.contracts import Memory, Passage
 from core.errors import StoreUnavailable
 from core.logs import get_logger
 from core.settings import Settings
-from memory.lexical import SparseTerms, document_vector, query_vector
+from memory.lexical import SparseTerms, document_vector, is_japanese, query_vector
 
 _DENSE = "dense"
 _LEXICAL = "lexical"
@@ -48,6 +48,8 @@ class IndexConfig(BaseModel):
     """Share of the words' score."""
     lexical_half: float = Field(default=3.0, gt=0)
     """The BM25 score that counts as half of a perfect match."""
+    lexical_half_ja: float = Field(default=9.0, gt=0)
+    """The same for a Japanese text, of which every pair of characters is a term."""
     candidates: int = Field(default=24, ge=1)
     """Hits taken from each side before they are fused."""
     timeout_s: float = Field(default=3.0, gt=0)
@@ -251,10 +253,11 @@ class QdrantIndex:
         async with self._open(self._config.timeout_s) as client:
             responses = await client.query_batch_points(collection, requests)
         found = {using: response.points for (_, using), response in zip(sides, responses, strict=True)}
-        return self._fuse(found, with_vector=vector is not None)[:limit]
+        half = self._config.lexical_half_ja if is_japanese(text) else self._config.lexical_half
+        return self._fuse(found, half, with_vector=vector is not None)[:limit]
 
     def _fuse(
-        self, found: dict[str, list[models.ScoredPoint]], with_vector: bool
+        self, found: dict[str, list[models.ScoredPoint]], half: float, with_vector: bool
     ) -> list[tuple[dict[str, Any], float]]:
         """One score between 0 and 1 for each hit, best first; a side that could not be asked has no say."""
         weights = {_LEXICAL: self._config.lexical_weight, _DENSE: self._config.dense_weight}
@@ -265,7 +268,7 @@ class QdrantIndex:
             for point in points:
                 score = max(0.0, point.score)
                 if side == _LEXICAL:
-                    score = score / (score + self._config.lexical_half)
+                    score = score / (score + half)
                 key = str(point.id)
                 scores[key] = scores.get(key, 0.0) + score * weights[side] / (total or 1.0)
                 payloads[key] = point.payload or {}

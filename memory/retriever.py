@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.contracts import Component, Embedder, Memory, Passage
+from core.contracts import Component, Embedder, Memory, Passage, Reranker
 from core.errors import StoreUnavailable
 from core.logs import get_logger
 from memory.index import KnowledgeChunk, QdrantIndex
@@ -35,6 +35,10 @@ class RetrieverConfig(BaseModel):
     """Longer passages are cut to the sentences that fit the question best: a small model reads little."""
     embed_timeout_s: float = Field(default=2.0, gt=0)
     """An embedder slower than this is taken for down, and the search goes by words."""
+    candidates: int = Field(default=8, ge=1)
+    """Passages of the character's knowledge that a reranker reads, if there is one."""
+    relevance_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Probability below which the reranker's passages are left out; it takes the place of the fused score."""
     ingest_batch: int = Field(default=64, ge=1)
     """Chunks embedded and written at a time."""
 
@@ -57,12 +61,17 @@ class HybridRetriever:
         embedder: Embedder,
         config: RetrieverConfig | None = None,
         embedding: str = "",
+        reranker: Reranker | None = None,
     ) -> None:
-        """``embedding`` names the embedder's model: when it changes, everything is embedded again."""
+        """``embedding`` names the embedder's model: when it changes, everything is embedded again.
+
+        With a ``reranker`` the search only proposes: small talk gets no passage, however near one is.
+        """
         self._index = index
         self._embedder = embedder
         self._config = config or RetrieverConfig()
         self._embedding = embedding
+        self._reranker = reranker
         self._embedder_is_down = False
 
     @property
@@ -79,11 +88,9 @@ class HybridRetriever:
         if not text.strip():
             return []
         vector = await self._vector(text)
-        knowledge, memories = await asyncio.gather(
-            self._index.search_knowledge(text, vector, persona=persona, limit=self._config.knowledge),
-            self._memories(text, vector, persona, fan_id),
+        kept, memories = await asyncio.gather(
+            self._knowledge(text, vector, persona), self._memories(text, vector, persona, fan_id)
         )
-        kept = [p for p in knowledge if p.score >= self._config.knowledge_threshold]
         kept += [p for p in memories if p.score >= self._config.memory_threshold]
         shortened = [
             replace(passage, text=best_window(passage.text, text, self._config.max_passage_chars)) for passage in kept
@@ -144,6 +151,28 @@ class HybridRetriever:
             return None
         self._embedder_is_down = False
         return vector
+
+    async def _knowledge(self, text: str, vector: list[float] | None, persona: str) -> list[Passage]:
+        config = self._config
+        if config.knowledge == 0:
+            return []
+        limit = max(config.candidates, config.knowledge) if self._reranker else config.knowledge
+        found = await self._index.search_knowledge(text, vector, persona=persona, limit=limit)
+        if self._reranker and found and (scores := await self._relevance(self._reranker, text, found)):
+            read = [replace(passage, score=score) for passage, score in zip(found, scores, strict=True)]
+            relevant = [passage for passage in read if passage.score >= config.relevance_threshold]
+            return sorted(relevant, key=lambda passage: -passage.score)[: config.knowledge]
+        return [p for p in found[: config.knowledge] if p.score >= config.knowledge_threshold]
+
+    async def _relevance(self, reranker: Reranker, text: str, found: Sequence[Passage]) -> list[float] | None:
+        """``None`` when the reranker does not answer: the fused order will have to do."""
+        try:
+            async with asyncio.timeout(self._config.embed_timeout_s):
+                return await reranker.relevance(text, [f"{passage.title}\n{passage.text}" for passage in found])
+        except (StoreUnavailable, TimeoutError) as error:
+            self._embedder_is_down = True
+            get_logger("retriever").warning("reranker_down", reason=type(error).__name__)
+            return None
 
     async def _memories(
         self, text: str, vector: list[float] | None, persona: str, fan_id: str | None

@@ -25,7 +25,7 @@ def build_app(args: ChatArgs) -> Application:
     guard = _deployment(GuardDeployment, "Guard", args.guard.scaling.options()).bind()
     embedder = _deployment(EmbedderDeployment, "Embedder", args.embedder.scaling.options()).bind(args.embedder)
     retriever = _deployment(RetrieverDeployment, "Retriever", args.retriever.scaling.options()).bind(
-        args.retriever, embedder, args.embedder.model
+        args.retriever, embedder, args.embedder
     )
     generator = build_generator(args.generator, get_settings())
     writer = _deployment(MemoryWriterDeployment, "MemoryWriter", args.writer.scaling.options()).bind(

@@ -90,6 +90,9 @@ class EmbedderArgs(ArgsModel):
     model: str = "embedder"
     """BGE-M3 format: ``embedder`` is ours, or ``BAAI/bge-m3``."""
 
+    reranker: str | None = None
+    """FlagReranker format: ``reranker`` is ours, or ``BAAI/bge-reranker-v2-m3``. Unset: the fused score decides."""
+
     device: str = "cpu"
     scaling: Scaling = Scaling()
 
@@ -109,6 +112,12 @@ class RetrieverArgs(ArgsModel):
     """Fused score below which a passage is left out."""
 
     memory_threshold: float = Field(default=0.3, ge=0, le=1)
+    candidates: int = Field(default=8, ge=1)
+    """Passages that ``embedder.reranker`` reads, if it is set."""
+
+    relevance_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Probability of being an answer below which a passage that was read is left out."""
+
     max_passage_chars: int = Field(default=240, ge=40)
     scaling: Scaling = Scaling()
 

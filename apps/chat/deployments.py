@@ -29,17 +29,26 @@ class GuardDeployment:
 
 
 class EmbedderDeployment:
-    """Turns text into vectors."""
+    """Turns text into vectors, and reads passages for the retriever: both small models on one device."""
 
     async def __init__(self, args: EmbedderArgs) -> None:  # type: ignore[misc]  # Serve awaits it
         from memory.embedder import BgeM3Embedder, EmbedderConfig
+        from memory.reranker import CrossEncoder, RerankerConfig
 
         setup_logging(get_settings())
         self._embedder = BgeM3Embedder(EmbedderConfig(model=args.model, device=args.device))
-        await self._embedder.embed(["준비"])  # loads the model before the first fan waits for it
+        self._reranker = (
+            CrossEncoder(RerankerConfig(model=args.reranker, device=args.device)) if args.reranker else None
+        )
+        await self._embedder.embed(["준비"])  # loads the models before the first fan waits for them
+        await self.relevance("준비", ["준비"])
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         return await self._embedder.embed(texts)
+
+    async def relevance(self, line: str, passages: Sequence[str]) -> list[float]:
+        """Empty without a reranker."""
+        return await self._reranker.relevance(line, passages) if self._reranker else []
 
 
 class RetrieverDeployment:
@@ -48,8 +57,8 @@ class RetrieverDeployment:
     Qdrant's local mode belongs to one process, so everything that touches the index goes through here.
     """
 
-    async def __init__(self, args: RetrieverArgs, embedder: Any, embedding: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        from apps.chat.handles import HandleEmbedder
+    async def __init__(self, args: RetrieverArgs, embedder: Any, models: EmbedderArgs) -> None:  # type: ignore[misc]  # Serve awaits it
+        from apps.chat.handles import HandleEmbedder, HandleReranker
         from apps.chat.knowledge import KnowledgeSync
         from memory.database import Database
         from memory.documents_store import DocumentStore
@@ -75,8 +84,11 @@ class RetrieverDeployment:
                 embed_timeout_s=args.timeout_s / 2,  # the search by words needs the rest
                 knowledge_threshold=args.knowledge_threshold,
                 memory_threshold=args.memory_threshold,
+                candidates=args.candidates,
+                relevance_threshold=args.relevance_threshold,
             ),
-            embedding,
+            models.model,
+            HandleReranker(embedder) if models.reranker else None,
         )
         store = DocumentStore(Database(endpoints(settings).database_url))
         self._knowledge = KnowledgeSync(self._retriever, store, args.chunk_size, args.chunk_overlap)

@@ -53,6 +53,18 @@ class HandleEmbedder:
         return vectors
 
 
+class HandleReranker:
+    """``Reranker`` by the Embedder deployment."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def relevance(self, line: str, passages: Sequence[str]) -> list[float]:
+        async with serve_errors(StoreUnavailable("the reranker does not answer", "embedder")):
+            scores: list[float] = await self._handle.relevance.remote(line, list(passages))
+        return scores
+
+
 class HandleRetriever:
     """Everything that the Retriever deployment does, for the other deployments."""
 

@@ -14,13 +14,14 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from apps.chat.turn_lock import renewed
 from apps.chat.turn_types import Delta, Timings, TurnLimits, TurnRequest, TurnResult, TurnServices
+from apps.chat.waiting import cancel, done, in_time
 from core.contracts import (
     AdapterRef,
     FanContext,
@@ -35,6 +36,7 @@ from core.contracts import (
 )
 from core.errors import Conflict, StoreUnavailable, Unavailable
 from core.logs import get_logger
+from memory.profile_rules import learned
 from personas.lorebook import lore_passages
 from personas.macros import StreamFiller, fill, mask
 from personas.prompt import build_prompt
@@ -106,15 +108,16 @@ class ChatTurns:
         state = _State(request)
         deadline = asyncio.get_running_loop().time() + self._limits.turn_timeout_s
         async with self._session_lock(state), aclosing(self._deltas(state)) as deltas:
-            while (delta := await _in_time(anext(deltas, None), deadline)) is not None:
+            while (delta := await in_time(anext(deltas, None), deadline)) is not None:
                 yield delta
-            durable = await _in_time(self._commit(state), deadline)
+            durable = await in_time(self._commit(state), deadline)
             result = self._result(state, durable)
         self._services.metrics.finished(result, request.persona.id)
         yield result
 
     async def _deltas(self, state: _State) -> AsyncGenerator[Delta, None]:
         await self._gather(state)
+        await self._learn(state)
         async with aclosing(self._reply(state)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -131,7 +134,7 @@ class ChatTurns:
                 await asyncio.gather(*others)
             await fan  # an alternative answer calls the fan by name, too
         finally:
-            await _cancel([fan, *others])
+            await cancel([fan, *others])
         state.context_ms = state.elapsed_ms()
         if request.session and {"redis", "postgres"} <= set(state.degraded):
             raise Unavailable("neither PostgreSQL nor Redis answers: the turn could not be kept")
@@ -158,7 +161,7 @@ class ChatTurns:
             held = stored or []
             if stored is not None and "redis" not in state.degraded:
                 restore = self._services.short_term.restore(session.session_id, held)
-                if await self._or_degrade(state, "redis", _done(restore), False):
+                if await self._or_degrade(state, "redis", done(restore), False):
                     self._stale.discard(session.session_id)
         state.history = held
 
@@ -166,6 +169,15 @@ class ChatTurns:
         if fan_id := state.request.fan_id:
             read = self._services.long_term.fan_context(fan_id, state.request.persona.id)
             state.fan = await self._or_degrade(state, "postgres", read, None)
+
+    async def _learn(self, state: _State) -> None:
+        """What the message tells of the fan is in the profile before the reply: they may ask for it right away."""
+        request, known = state.request, state.fan.profile if state.fan else None
+        if request.fan_id is None or not state.verdict.allowed or "postgres" in state.degraded:
+            return
+        if profile := learned(known, request.fan_id, request.message):
+            state.fan = replace(state.fan or FanContext(), profile=profile)
+            await self._or_degrade(state, "postgres", done(self._services.long_term.put_profile(profile)), False)
 
     async def _retrieve(self, state: _State) -> None:
         request = state.request
@@ -289,13 +301,13 @@ class ChatTurns:
         if session is None:
             return False
         turn = self._turn(state, session)
-        durable = await self._or_degrade(state, "postgres", _done(self._services.long_term.commit_turn(turn)), False)
+        durable = await self._or_degrade(state, "postgres", done(self._services.long_term.commit_turn(turn)), False)
         if not durable:
             await self._spool(turn)
         if not turn.blocked:
             pair = [Message("user", turn.user_text), Message("assistant", turn.reply)]
             append = self._services.short_term.append(session.session_id, pair)
-            if not await self._or_degrade(state, "redis", _done(append), False):
+            if not await self._or_degrade(state, "redis", done(append), False):
                 self._stale.add(session.session_id)
         return durable
 
@@ -367,28 +379,3 @@ class ChatTurns:
 
 class _EngineLost(Unavailable):
     """The engine failed before anything was shown."""
-
-
-async def _in_time(work: Awaitable[T], deadline: float) -> T:
-    """Await one step of the turn.
-
-    A limit must not span a ``yield``: the task that reads the stream on is another one than began it, and a
-    timeout cancels the one that began.
-    """
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await work
-    except TimeoutError:
-        raise Unavailable("the turn took too long") from None
-
-
-async def _done(work: Awaitable[None]) -> bool:
-    await work
-    return True
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel what still runs and wait for it, so that nothing outlives its turn."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

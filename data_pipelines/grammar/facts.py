@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -49,6 +49,8 @@ class Passage:
 
     doc: str
     text: str
+    title: str = ""
+    """Of the document; retrieval reads it with the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class GroundedFact:
         fact = self.fact.model_copy(
             update={"gold": (invented,), "say": tuple(line.replace(real, invented) for line in answers)}
         )
-        return GroundedFact(fact, Passage(self.passage.doc, self.passage.text.replace(real, invented)))
+        return GroundedFact(fact, replace(self.passage, text=self.passage.text.replace(real, invented)))
 
 
 def load_facts(path: Path) -> list[Fact]:
@@ -93,7 +95,7 @@ def load_passages(folder: Path) -> list[Passage]:
         for piece in split(document.text, PASSAGES):
             text = one_line(document.text[piece.lead : piece.end])
             if text:
-                found.append(Passage(path.stem, text))
+                found.append(Passage(path.stem, text, document.title))
     return found
 
 

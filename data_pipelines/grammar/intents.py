@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import ConfigurationError
-from data_pipelines.grammar.made_up import ends_closed, made_up_like
+from data_pipelines.grammar.made_up import ends_closed, ends_in_rieul, made_up_like
 
 SLOT = re.compile(r"(?<!\{)\{(\w+)(?::([가-힣]*)/([가-힣]*))?\}(?!\})")
 """``{food}``, or ``{food:을/를}`` with the particle after a final consonant and the one after a vowel."""
@@ -125,7 +125,11 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         found = values.get(name)
         if found is None:
             return match[0]
-        return found if closed is None else found + (closed if ends_closed(found) else opened)
+        if closed is None:
+            return found
+        # 로 follows ㄹ as it follows a vowel: 서울로, 3일로.
+        after_vowel = not ends_closed(found) or (opened.startswith("로") and ends_in_rieul(found))
+        return found + (opened if after_vowel else closed)
 
     return SLOT.sub(value, template)
 

@@ -48,6 +48,12 @@ def ends_closed(word: str) -> bool:
     return has_final(last) if last and is_hangul(last) else last in ("0", "1", "3", "6", "7", "8")
 
 
+def ends_in_rieul(word: str) -> bool:
+    """Whether a word is spoken with ㄹ at its end."""
+    last = word.rstrip("'\"」』)")[-1:]
+    return last in "178" if last.isdigit() else "가" <= last <= "힣" and (ord(last) - ord("가")) % 28 == 8
+
+
 def _number(digits: str, rng: random.Random) -> str:
     return str(rng.randint(1, 9)) + "".join(str(rng.randint(0, 9)) for _ in digits[1:])
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 
 from data_pipelines.grammar.facts import GroundedFact
 from data_pipelines.grammar.intents import training_lines
 from data_pipelines.grammar.voices import Voice
 
 MOST_PASSAGES = 3
+
+LOOK_ALIKE = 0.7
+"""Share of distractors that share words with the question, as those that a search brings do."""
+
+LOOKED_AT = 16
+"""Passages among which a look-alike is sought; all of them would take too long for every conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +74,23 @@ def _together(voice: Voice, count: int, rng: random.Random) -> list[GroundedFact
 def _others(voice: Voice, chosen: list[GroundedFact], most: int, rng: random.Random) -> list[str]:
     """Up to ``most`` passages that answer none of the questions."""
     golds = [value for item in chosen for value in item.fact.gold]
-    drawn = [rng.choice(voice.passages).text for _ in range(rng.randint(0, max(0, most)))]
+    question = rng.choice(chosen[0].fact.ask)
+    drawn = [_other(voice, question, rng) for _ in range(rng.randint(0, max(0, most)))]
     return [text for text in dict.fromkeys(drawn) if not any(gold in text for gold in golds)]
+
+
+def _other(voice: Voice, question: str, rng: random.Random) -> str:
+    if rng.random() > LOOK_ALIKE:
+        return rng.choice(voice.passages).text
+    drawn = rng.sample(voice.passages, min(len(voice.passages), LOOKED_AT))
+    wanted = _pairs(question)
+    return max(drawn, key=lambda passage: len(wanted & _pairs(passage.text))).text
+
+
+@lru_cache(maxsize=4096)
+def _pairs(text: str) -> frozenset[str]:
+    """Neighbouring characters."""
+    return frozenset(text[index : index + 2] for index in range(len(text) - 1))
 
 
 def _without_answer(voice: Voice, item: GroundedFact, rng: random.Random) -> Reading:

@@ -83,3 +83,23 @@ def lora_config(config: QLoraConfig) -> Any:
         lora_dropout=config.dropout,
         target_modules=named if isinstance(named, str) else list(named),
     )
+
+
+def multiply_in_bfloat16(model: Any) -> None:
+    """Let float32 adapters multiply in bfloat16, as autocast does on GPUs; weights and optimiser stay float32.
+
+    For CPUs: there autocast would slow the base down, and float32 products are several times slower.
+    """
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    class Bfloat16Linear(torch.nn.Linear):
+        def forward(self, input: Any) -> Any:
+            weight = self.weight.to(torch.bfloat16)
+            return torch.nn.functional.linear(input.to(torch.bfloat16), weight)
+
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = False
+            for part in (*layer.lora_A.values(), *layer.lora_B.values()):
+                part.__class__ = Bfloat16Linear

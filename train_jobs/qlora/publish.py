@@ -19,7 +19,7 @@ from train_jobs.qlora.config import QLoraConfig, learned_settings
 from train_jobs.qlora.data import Messages
 
 ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,22 @@ def collect_adapter(checkpoint: Path, folder: Path, base: str) -> None:
     """Copy the adapter out of a checkpoint, with a base name that means the same everywhere."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in ADAPTER_FILES:
-        shutil.copy2(checkpoint / name, folder / name)
+    _save_in_16_bits(checkpoint / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
     path = folder / ADAPTER_CONFIG
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = portable_base(base)
     if isinstance(settings["target_modules"], list):
         settings["target_modules"].sort()  # PEFT keeps a set: its order differs from run to run
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _save_in_16_bits(source: Path, target: Path) -> None:
+    """The weights as engines serve them anyway: training keeps 32 bits, half of which would only be carried about."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    save_file({name: weight.to(torch.bfloat16) for name, weight in load_file(source).items()}, target)
+    target.chmod(0o644)  # it is written for its owner alone
 
 
 def build_manifest(

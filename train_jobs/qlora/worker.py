@@ -13,7 +13,7 @@ from core.logs import get_logger, setup_logging
 from core.settings import get_settings
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import EncodedRow, Messages
-from train_jobs.qlora.model import load_base, load_tokenizer, lora_config
+from train_jobs.qlora.model import load_base, load_tokenizer, lora_config, multiply_in_bfloat16
 
 SAMPLE_TOKENS = 96
 SAMPLE_TEMPERATURE = 0.7
@@ -171,6 +171,8 @@ def build_trainer(task: Task, scratch: Path) -> Any:
         # TRL puts adapters on a 4-bit base into bfloat16, where the small late updates of AdamW round to nothing.
         if parameter.requires_grad and not config.deepspeed_stage:
             parameter.data = parameter.data.to(torch.float32)
+    if task.config.bf16 and not task.config.use_gpu:
+        multiply_in_bfloat16(trainer.model)
     return trainer
 
 

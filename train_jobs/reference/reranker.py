@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from torch.nn import functional
 from core.errors import ConfigurationError
 from core.logs import get_logger
 from core.settings import get_settings
-from data_pipelines.grammar.facts import GroundedFact
+from data_pipelines.grammar.composer import Composer
+from data_pipelines.grammar.facts import Passage
 from data_pipelines.grammar.intents import training_lines
 from data_pipelines.grammar.voices import Voice, character_voice, characters
 from train_jobs.reference.config import RerankerConfig
 from train_jobs.reference.embedder import embedder_tokenizer
+from train_jobs.reference.general import general_voices
 from train_jobs.reference.optimiser import Optimiser
 from train_jobs.reference.output import swap_in
 from train_jobs.reference.pairs import noisy
@@ -30,46 +32,96 @@ WARMUP = 0.05
 NEAREST = 24
 """Hard negatives are drawn from so many passages that share most characters with the question."""
 
+SMALL_TALK = 0.35
+"""Share of lists under a line that no passage answers, because it asks for nothing of the kind."""
+
+NOT_THERE = 0.15
+"""Share of lists under a question whose answer was taken out."""
+
+TALK = frozenset({"greeting", "empathy", "everyday", "memory", "refusal", "identity", "not_in_documents"})
+"""Categories of intents that documents say nothing about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A question and passages, of which the first one answers it."""
+    """A line and passages, of which the first one answers it, or none."""
 
     query: str
     passages: tuple[str, ...]
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """One knowledge base, and those who talk to its character."""
+
+    voice: Voice
+    talkers: tuple[Composer, ...]
+
+    def line(self, rng: random.Random) -> str:
+        """Something that asks for nothing in the documents."""
+        return rng.choice(rng.choice(self.talkers).dialogue(rng).turns[::2])
 
 
 @dataclass(frozen=True, slots=True)
 class RankingSource:
-    """Draws questions on the knowledge bases with passages that do and do not answer them."""
+    """Draws lines with passages that do and do not answer them."""
 
-    voices: tuple[Voice, ...]
+    askers: tuple[Asker, ...]
     negatives: int
 
     @staticmethod
     def load(negatives: int) -> RankingSource:
-        voices = [character_voice(name) for name in characters()]
-        return RankingSource(tuple(voice for voice in voices if voice.facts), negatives)
+        """Every character that has facts; Korean ones also hear the general voices."""
+        voices = [voice for name in characters() if (voice := character_voice(name)).facts]
+        if not voices:
+            raise ConfigurationError("no character has a facts.yaml: there is nothing to learn ranking from")
+        general = tuple(Composer(voice) for voice in general_voices())
+        askers = [
+            Asker(voice, tuple(Composer(own) for own in [talk_only(voice)] if own.intents) + heard)
+            for voice in voices
+            for heard in [general if voice.language == "ko" else ()]
+        ]
+        return RankingSource(tuple(askers), negatives)
 
     def stream(self, seed: int) -> Iterator[Ranking]:
         """Endless, seeded."""
         rng = random.Random(seed)
-        if not self.voices:
-            raise ConfigurationError("no character has a facts.yaml: there is nothing to learn ranking from")
         while True:
-            voice = rng.choice(self.voices)
-            yield self._ranking(voice, rng.choice(voice.facts), rng)
+            asker, kind = rng.choice(self.askers), rng.random()
+            if asker.talkers and kind < SMALL_TALK:
+                yield self._unanswered(asker, asker.line(rng), (), rng)
+                continue
+            item = rng.choice(asker.voice.facts)
+            query = noisy(rng.choice(training_lines(item.fact.ask)), rng)
+            if kind > 1 - NOT_THERE:
+                yield self._unanswered(asker, query, item.fact.gold, rng)
+            else:
+                wrong = self._near(asker.voice, query, item.fact.gold, self.negatives, rng)
+                yield Ranking(query, (passage_text(item.passage), *wrong))
 
-    def _ranking(self, voice: Voice, item: GroundedFact, rng: random.Random) -> Ranking:
-        query = rng.choice(training_lines(item.fact.ask))
-        wrong = [
-            passage.text for passage in voice.passages if not any(gold in passage.text for gold in item.fact.gold)
-        ]
-        near = sorted(rng.sample(wrong, min(len(wrong), 4 * NEAREST)), key=lambda text: -overlap(query, text))[
-            :NEAREST
-        ]
-        chosen = rng.sample(near, min(len(near), self.negatives))
-        return Ranking(noisy(query, rng), (item.passage.text, *chosen))
+    def _unanswered(self, asker: Asker, query: str, golds: Sequence[str], rng: random.Random) -> Ranking:
+        return Ranking(query, self._near(asker.voice, query, golds, self.negatives + 1, rng), answered=False)
+
+    def _near(
+        self, voice: Voice, query: str, golds: Sequence[str], count: int, rng: random.Random
+    ) -> tuple[str, ...]:
+        """Passages without the answer, those that look most like the question among them."""
+        wrong = [passage for passage in voice.passages if not any(gold in passage.text for gold in golds)]
+        drawn = rng.sample(wrong, min(len(wrong), 4 * NEAREST))
+        near = sorted(map(passage_text, drawn), key=lambda text: -overlap(query, text))[:NEAREST]
+        return tuple(rng.sample(near, min(len(near), count)))
+
+
+def talk_only(voice: Voice) -> Voice:
+    """The character without what its documents say."""
+    intents = tuple(intent for intent in voice.intents if intent.category in TALK)
+    return replace(voice, intents=intents, seeds=(), facts=(), passages=())
+
+
+def passage_text(passage: Passage) -> str:
+    """As the index holds it: title and text."""
+    return f"{passage.title}\n{passage.text}"
 
 
 def overlap(query: str, text: str) -> float:
@@ -105,7 +157,10 @@ class RerankerTraining:
             step += 1
 
     def _loss(self, batch: Sequence[Ranking]) -> Tensor:
-        """Which of the passages answers: cross-entropy over each question's list."""
+        """Which passage of a list answers (cross-entropy over the list), and whether each one does (over all).
+
+        The second part makes the score of a single pair mean something: its sigmoid is a probability.
+        """
         queries = [item.query for item in batch for _ in item.passages]
         passages = [passage for item in batch for passage in item.passages]
         inputs = self.tokenizer(
@@ -117,12 +172,16 @@ class RerankerTraining:
             return_tensors="pt",
         )
         scores = self.model(**inputs).logits.view(-1).float()
-        losses, start = [], 0
-        for item in batch:
-            end = start + len(item.passages)
-            losses.append(functional.cross_entropy(scores[None, start:end], torch.zeros(1, dtype=torch.long)))
-            start = end
-        return torch.stack(losses).mean()
+        answers = [item.answered and place == 0 for item in batch for place in range(len(item.passages))]
+        whether = functional.binary_cross_entropy_with_logits(scores, scores.new_tensor(answers, dtype=torch.float))
+        lists = scores.split([len(item.passages) for item in batch])
+        first = torch.zeros(1, dtype=torch.long)
+        which = [
+            functional.cross_entropy(list_scores[None], first)
+            for item, list_scores in zip(batch, lists, strict=True)
+            if item.answered
+        ]
+        return whether + (torch.stack(which).mean() if which else 0.0)
 
 
 def build_reranker(embedder: Path, layers: int) -> Any:

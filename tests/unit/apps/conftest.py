@@ -18,6 +18,9 @@ from memory.fakes import FakeLongTermMemory, FakeRetriever, FakeShortTermMemory
 from personas.loader import Persona, PersonaLibrary
 from personas.prompt import PromptConfig
 from safety.guard import PolicyGuard
+from tests.unit.apps.http_site import site
+
+__all__ = ["site"]
 
 _GUARD = PolicyGuard()
 _LIBRARY = PersonaLibrary(Settings().resolved(Settings().cards_dir))

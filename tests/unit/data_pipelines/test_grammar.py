@@ -176,6 +176,8 @@ def test_fill_leaves_the_user_macro_alone_and_fits_particles() -> None:
     assert fill("{{user}}아 {food} {other}", {"food": "김밥", "user": "x"}) == "{{user}}아 김밥 {other}"
     assert fill("{food:을/를}", {"food": "김밥"}) == "김밥을"
     assert fill("{food:을/를}", {"food": "만두"}) == "만두를"
+    towns = ("서울", "부산", "제주", "3일", "'별'")
+    assert [fill("{x:으로/로}", {"x": town}) for town in towns] == ["서울로", "부산으로", "제주로", "3일로", "'별'로"]
     assert fill("{n:이야/야}", {"n": "2"}) == "2야"
 
 

@@ -7,6 +7,7 @@ import pytest
 from core.contracts import Memory, utc_now
 from core.errors import StoreUnavailable
 from memory.embedder import HashEmbedder
+from memory.fakes import FakeReranker
 from memory.index import IndexConfig, KnowledgeChunk, QdrantIndex
 from memory.lexical import document_vector, query_vector, terms
 from memory.retriever import HybridRetriever, IngestReport, RetrieverConfig, best_window
@@ -158,3 +159,26 @@ def test_long_passage_is_cut_to_the_sentences_asked_for():
     assert best_window(passage, "전혀 다른 말", 40).startswith("하늘은 부산에서")
     assert all(len(best_window(passage, "떡볶이", n)) <= n for n in range(20, 80))
     assert best_window("짧다.", "떡볶이", 20) == "짧다."
+
+
+async def test_a_reranker_leaves_out_what_is_near_but_no_answer(index, embedder):
+    reranker = FakeReranker()
+    config = RetrieverConfig(knowledge=1, knowledge_threshold=0)
+    retriever = HybridRetriever(index, embedder, config, reranker=reranker)
+    await retriever.ingest("haneul", _CHUNKS)
+    assert await retriever.search("하늘아 좋은 아침이야", "haneul", None) == []
+    assert len(reranker.read[0]) == len(_CHUNKS), "it reads more than what is wanted"
+    (passage,) = await retriever.search("타이틀곡 뭐야", "haneul", None)
+    assert (passage.id, passage.score) == ("album", 0.9)
+
+
+async def test_without_its_reranker_the_search_goes_by_the_fused_score_and_says_so(index, embedder):
+    reranker = FakeReranker()
+    retriever = HybridRetriever(index, embedder, RetrieverConfig(knowledge_threshold=0.05), reranker=reranker)
+    await retriever.ingest("haneul", _CHUNKS)
+    reranker.down = True
+    assert (await retriever.search("떡볶이 좋아해?", "haneul", None))[0].id == "food"
+    assert retriever.degraded == ("embedder",)
+    reranker.down = False
+    await retriever.search("떡볶이 좋아해?", "haneul", None)
+    assert retriever.degraded == ()

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import ConfigurationError
 from data_pipelines.grammar.facts import Fact, GroundedFact, Passage
+from data_pipelines.grammar.intents import Intent
 from data_pipelines.grammar.voices import Voice
 from train_jobs.reference.config import EmbedderConfig, RerankerConfig
 from train_jobs.reference.tokenizer import TEMPLATE, build_tokenizer
@@ -25,10 +27,35 @@ FACTS = tuple(
 def test_the_first_passage_answers_and_the_others_do_not() -> None:
     from train_jobs.reference.reranker import RankingSource
 
-    source = RankingSource((Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES),), negatives=2)
-    for ranking in itertools.islice(source.stream(seed=1), 20):
+    rankings = list(itertools.islice(RankingSource((asker(),), negatives=2).stream(seed=1), 60))
+    answered = [ranking for ranking in rankings if ranking.answered]
+    assert 20 < len(answered) < 60, "some are left without an answer"
+    for ranking in answered:
         (gold,) = [gold for gold in GOLDS if gold in ranking.passages[0]]
         assert not any(gold in passage for passage in ranking.passages[1:])
+
+
+def test_small_talk_and_questions_without_their_passage_are_not_answered() -> None:
+    from data_pipelines.grammar.composer import Composer
+    from train_jobs.reference.reranker import RankingSource, talk_only
+
+    talk = Intent(id="hi", category="greeting", user=("안녕",), reply=("응 안녕",))
+    news = Intent(id="news", category="world", user=("별빛 소식 있어?",), reply=("곧 나와",))
+    assert talk_only(Voice("t", ("말투",), (talk, news), facts=FACTS, passages=PASSAGES)).intents == (talk,)
+    talkers = (Composer(Voice("t", ("말투",), (talk,))),)
+    rankings = list(itertools.islice(RankingSource((asker(talkers),), negatives=2).stream(seed=1), 200))
+    spoken = [ranking for ranking in rankings if "안녕" in ranking.query]
+    assert len(spoken) > 40
+    assert not any(ranking.answered for ranking in spoken)
+    for ranking in rankings:
+        if not ranking.answered and ranking not in spoken:
+            assert sum(gold in passage for gold in GOLDS for passage in ranking.passages) == 2, "one is taken out"
+
+
+def asker(talkers: tuple[Any, ...] = ()) -> Any:
+    from train_jobs.reference.reranker import Asker
+
+    return Asker(Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES), talkers)
 
 
 def test_without_an_embedder_there_is_a_clear_error(tmp_path: Path) -> None:
@@ -48,6 +75,7 @@ def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp
         RankingSource,
         RerankerTraining,
         build_reranker,
+        passage_text,
         save_reranker,
     )
 
@@ -61,11 +89,10 @@ def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp
     model = build_reranker(tmp_path / "embedder", layers=1)
     pairs = embedder_tokenizer(tmp_path / "base", positions=130)
     settings = RerankerConfig(steps=120, questions=3, negatives=2, length=100, learning_rate=0.01, matrix_lr=0.03)
-    source = RankingSource((Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES),), negatives=2)
-    RerankerTraining(settings, pairs, model).run(source)
+    RerankerTraining(settings, pairs, model).run(RankingSource((asker(),), negatives=2))
     save_reranker(model, pairs, tmp_path / "reranker", torch.float16)
 
     ranker = FlagReranker(str(tmp_path / "reranker"), use_fp16=False, devices="cpu", max_length=100)
     for ask, right in zip(ASKED, PASSAGES, strict=True):
-        scores = ranker.compute_score([(ask, passage.text) for passage in PASSAGES])
+        scores = ranker.compute_score([(ask, passage_text(passage)) for passage in PASSAGES])
         assert PASSAGES[scores.index(max(scores))] is right

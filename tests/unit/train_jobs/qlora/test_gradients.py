@@ -22,3 +22,27 @@ def test_gradients_pass_through_the_base_after_an_evaluation() -> None:
     weights = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     assert inputs.grad is not None
     torch.testing.assert_close(inputs.grad[0].float(), weights.float().sum(0), atol=0.05, rtol=0.05)
+
+
+def test_adapters_multiply_in_bfloat16_and_learn_in_float32() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from train_jobs.qlora.model import multiply_in_bfloat16
+
+    torch.manual_seed(0)
+    base = torch.nn.Sequential(torch.nn.Linear(32, 32, bias=False)).to(torch.bfloat16)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules=["0"], init_lora_weights=False))
+    adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in adapters:
+        parameter.data = parameter.data.float()
+    inputs = torch.randn(8, 32, dtype=torch.bfloat16)
+    before = model(inputs).float()
+    multiply_in_bfloat16(model)
+    after = model(inputs)
+    torch.testing.assert_close(after.float(), before, atol=0.05, rtol=0.05)
+    after.float().pow(2).sum().backward()
+    assert len(adapters) == 2
+    for parameter in adapters:
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == parameter.dtype == torch.float32
+        assert float(parameter.grad.abs().sum()) > 0

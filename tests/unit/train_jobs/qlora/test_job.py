@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from adapters.manifest import AdapterManifest
 from core.errors import ConfigurationError
@@ -173,13 +175,16 @@ def test_a_collected_adapter_is_portable(tmp_path: Path) -> None:
     checkpoint.mkdir()
     written = {"base_model_name_or_path": "/srv/models/base", "target_modules": ["v_proj", "q_proj"], "r": 4}
     (checkpoint / "adapter_config.json").write_text(json.dumps(written), encoding="utf-8")
-    (checkpoint / "adapter_model.safetensors").write_bytes(b"weights")
+    weights = {"q.lora_A.weight": torch.linspace(-1, 1, 8).reshape(2, 4)}
+    save_file(weights, checkpoint / "adapter_model.safetensors")
     (checkpoint / "optimizer.pt").write_bytes(b"state")
     collect_adapter(checkpoint, tmp_path / "adapter", str(PROJECT_ROOT / "models" / "base"))
     assert {file.name for file in (tmp_path / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
     }
+    kept = load_file(tmp_path / "adapter" / "adapter_model.safetensors")["q.lora_A.weight"]
+    assert torch.equal(kept, weights["q.lora_A.weight"].to(torch.bfloat16))
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     assert settings["base_model_name_or_path"] == "models/base"
     assert settings["target_modules"] == ["q_proj", "v_proj"]

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The figures of docs/experiments.md, from the models that ship: arms A (base with the character's prompt), B (with its
+# adapter) and C (the whole graph) on every set of every character, and a conversation of 20 turns in each arm.
+# Usage: scripts/measure_characters.sh [FOLDER]; ports 8000 and 8001 must be free. About an hour on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-outputs/experiments}
+characters=(haneul mir kelron hotaru)
+run() { echo "+ $*" >&2; "$@"; }
+
+measure() { # arm, extra options of `artistmind eval`
+  local arm=$1; shift
+  for character in "${characters[@]}"; do
+    local options=("$@") folder="$out/$character-$arm"
+    [ "$arm" = B ] && options+=(--model "$character")
+    run artistmind eval all --character "$character" --arm "$arm" --concurrency 8 --out "$folder" "${options[@]}"
+    run artistmind eval transcript --character "$character" --arm "$arm" "${options[@]}" \
+      --turns "evaluation/conversations/$character.txt" --out "$folder/transcript.md"
+  done
+}
+
+bare_server() { # the engine settings of serve_local.yaml, nothing around them
+  local modules=()
+  for folder in models/adapters/*/; do modules+=("$(basename "$folder")=$(ls -d "$folder"v* | tail -1)"); done
+  VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=WARNING \
+    python -m vllm.entrypoints.openai.api_server --host 127.0.0.1 --port 8001 --model models/base \
+    --served-model-name base --dtype bfloat16 --max-model-len 1536 --no-enable-chunked-prefill \
+    --max-num-batched-tokens 2048 --gpu-memory-utilization 0.2 --enable-lora --max-loras 4 --max-lora-rank 16 \
+    --lora-modules "${modules[@]}" --disable-uvicorn-access-log >"$out/bare.log" 2>&1 &
+  bare=$!
+  trap 'kill $bare 2>/dev/null || true' EXIT
+  for _ in $(seq 150); do
+    curl -sf http://127.0.0.1:8001/health >/dev/null && return
+    kill -0 $bare || { tail -5 "$out/bare.log" >&2; exit 1; }
+    sleep 2
+  done
+  echo "the bare server did not start, see $out/bare.log" >&2
+  exit 1
+}
+
+mkdir -p "$out"
+run artistmind up
+measure C || { artistmind down; exit 1; }
+run artistmind down
+bare_server
+measure A --endpoint http://127.0.0.1:8001/v1 --model base
+measure B --endpoint http://127.0.0.1:8001/v1
+for character in "${characters[@]}"; do
+  run artistmind eval compare "$out/$character-"{A,B,C}/report.json --out "$out/$character.md"
+done
