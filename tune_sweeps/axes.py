@@ -37,6 +37,9 @@ SLOT_FIELDS = frozenset(
 )
 """What may differ between adapters on one loaded base."""
 
+PACK_OPTIMIZERS = frozenset({"adamw_torch", "adamw_torch_fused"})
+"""Names of what the pack optimises with: AdamW in 32 bits."""
+
 NO_AXES = frozenset(
     {
         *(
@@ -180,3 +183,22 @@ def check_packed(axes: Sequence[str], config: SweepConfig) -> None:
                 raise ConfigurationError(
                     f"trainable: packed trains on one base, and {axis} cannot differ there; use trainable=solo"
                 )
+
+
+def check_packable(job: QLoraConfig) -> None:
+    """Refuse a trial's settings that the pack could only ignore: best.yaml would name what was never tried.
+
+    Raises:
+        ConfigurationError: Names the setting and the remedy.
+    """
+    only_solo = {
+        "fp16": ("false", job.fp16),
+        "optimizer": ("adamw_torch", job.optimizer not in PACK_OPTIMIZERS),
+        "gradient_checkpointing": ("false", job.gradient_checkpointing),
+    }
+    for name, (instead, wanted) in only_solo.items():
+        if wanted:
+            raise ConfigurationError(
+                f"{name}: a pack cannot do {name}={label(getattr(job, name))}; use trainable=solo, or try the values "
+                f"with training.trials.{name}={instead}"
+            )

@@ -62,6 +62,10 @@ class PackConfig(Strict):
     patience_s: float = Field(default=300, gt=0)
     """Seconds after which a slot is taken from a trial that no longer asks for its next steps."""
 
+    gather_s: float = Field(default=15, ge=0)
+    """Seconds that a free slot's next trial is waited for before the others go on without it; what begins later
+    lags behind, which costs a round that is not full."""
+
     cache_dequantized: bool = False
     """Hold the base in 16 bits beside its 4: faster, the same numbers, two bytes more for each weight."""
 

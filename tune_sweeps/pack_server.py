@@ -1,9 +1,14 @@
 """The pack as an actor: one base on a device, and trials that ask it for their adapters' next steps.
 
 The adapters advance together, because the base's forward and backward run once for all of them. So a round begins
-when every trial that holds a slot has asked for its next steps. A trial that Tune stops gives its slot back; for one
-whose process was killed Tune's callback does it. A trial that says nothing for ``patience_s`` loses its slot: nobody
-waits for the dead.
+when every trial that holds a slot has asked for its next steps. While a slot is free and trials are still to come, it
+waits for them too, at most ``gather_s``.
+
+A trial that Tune stops gives its slot back; for one whose process was killed Tune's callback does it. A trial that
+says nothing for ``patience_s`` loses its slot: nobody waits for the dead.
+
+A trial may be begun again while its old process, or a call of it, is still on its way. So each start has a token, and
+what carries an older one changes nothing.
 
 Everything but the pack's own work runs on the actor's event loop, and that work in one thread: there are no locks.
 """
@@ -12,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -65,7 +71,8 @@ class PackServer:
 
     Args:
         config: What all trials have in common: the base and how it is held.
-        pack: How many adapters at the same time, and how long a trial may be silent or wait for a free slot.
+        pack: How many adapters at the same time, and how long a trial may be silent, wait for a free slot, or is
+            waited for.
         max_rank: The highest rank of any trial.
         trials: All trials of the axis, by name.
         data: Their conversations, by name.
@@ -80,54 +87,113 @@ class PackServer:
         data: dict[str, TrialData],
     ) -> None:
         setup_logging(get_settings())
-        self._trials, self._data, self._patience_s, self._slots = trials, data, pack.patience_s, pack.slots
+        self._trials, self._data, self._slots = trials, data, pack.slots
+        self._patience_s, self._gather_s = pack.patience_s, pack.gather_s
         self._thread = ThreadPoolExecutor(1)
         self._held: set[str] = set()
         """Trials that hold a slot, or are about to."""
+
+        self._tokens: dict[str, int] = {}
+        """Of each trial's newest start."""
+
+        self._starts = itertools.count(1)
+        self._coming = set(trials)
+        """Trials that may still take a slot: they have not begun, or are about to."""
+
+        self._gather_until: float | None = None
+        """On the monotonic clock; set by the first start and whenever a slot becomes free."""
 
         self._requests: dict[str, _Request] = {}
         self._leases: dict[str, asyncio.TimerHandle] = {}
         self._round: asyncio.Task[None] | None = None
         self._pack = load_pack(config, pack, max_rank)
 
-    async def start(self, name: str, state: bytes | None = None) -> None:
+    async def start(self, name: str, state: bytes | None = None) -> int:
         """Take a free slot for a trial; with a state it goes on from there.
 
-        Raises:
-            Unavailable: No slot became free in time.
-        """
-        await self.release(name)  # what a killed process of the same trial left
-        deadline = time.monotonic() + self._patience_s
-        while len(self._held) >= self._slots:
-            if time.monotonic() > deadline:
-                raise Unavailable(f"{name}: no slot of the pack became free in {self._patience_s:.0f} s")
-            await asyncio.sleep(POLL_S)
-        self._held.add(name)
-        try:
-            await self._do(lambda: self._begin(name, state))
-        except BaseException:
-            self._held.discard(name)
-            self._begin_round()
-            raise
-        self._lease(name)
+        Returns:
+            The start's token, for ``advance`` and ``release``.
 
-    async def advance(self, name: str, steps: int, checkpoint: bool) -> Segment:
+        Raises:
+            Unavailable: No slot became free in time, or the trial was begun again or ended meanwhile.
+        """
+        token = self._tokens[name] = next(self._starts)
+        self._coming.add(name)
+        if self._gather_until is None:
+            self._gather_until = time.monotonic() + self._gather_s
+        try:
+            await self._free(name)  # what a killed process of the same trial left
+            await self._slot_for(name, token)
+            await self._do(lambda: self._begin(name, state))
+            self._check(name, token)
+        except BaseException:
+            if self._is_newest(name, token):  # else the slot is, or will be, another's
+                self._held.discard(name)
+            raise
+        else:
+            self._lease(name)
+        finally:
+            if self._is_newest(name, token):
+                self._coming.discard(name)
+            self._begin_round()
+        return token
+
+    async def advance(self, name: str, steps: int, checkpoint: bool, token: int | None = None) -> Segment:
         """The trial's next ``steps`` steps, together with those of all others, then a validation.
 
+        ``token``: of the start that asks; ``None`` is the newest one.
+
         Raises:
-            Unavailable: The trial holds no slot, because it was silent for too long.
+            Unavailable: The trial holds no slot, because it was silent for too long or was begun again.
             FloatingPointError: Its loss is no number; the slot is free again.
         """
         if name not in self._held:
             raise Unavailable(f"{name}: its slot was taken after {self._patience_s:.0f} s without a request")
+        self._check(name, self._tokens.get(name, 0) if token is None else token)
         self._end_lease(name)
         request = _Request(steps, checkpoint, asyncio.get_running_loop().create_future())
         self._requests[name] = request
         self._begin_round()
         return await request.answer
 
-    async def release(self, name: str) -> None:
-        """Give a trial's slot back; nothing happens when it holds none."""
+    async def release(self, name: str, token: int | None = None) -> None:
+        """Give a trial's slot back; nothing happens when it holds none.
+
+        ``token``: of the start that gives it back, which does nothing to a newer one; ``None``: the trial is over.
+        """
+        if token is not None and not self._is_newest(name, token):
+            return
+        self._tokens.pop(name, None)
+        self._coming.discard(name)
+        await self._free(name)
+        self._begin_round()
+
+    async def held(self) -> tuple[str, ...]:
+        """Trials that hold a slot."""
+        return tuple(sorted(self._held))
+
+    # --- slots ------------------------------------------------------------------------------------------------------
+
+    def _is_newest(self, name: str, token: int) -> bool:
+        return self._tokens.get(name) == token
+
+    def _check(self, name: str, token: int) -> None:
+        if not self._is_newest(name, token):
+            raise Unavailable(f"{name}: the trial was begun again, or is over")
+
+    async def _slot_for(self, name: str, token: int) -> None:
+        """Return when one is free, and taken for the trial."""
+        deadline = time.monotonic() + self._patience_s
+        self._check(name, token)
+        while len(self._held) >= self._slots:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{name}: no slot of the pack became free in {self._patience_s:.0f} s")
+            await asyncio.sleep(POLL_S)
+            self._check(name, token)
+        self._held.add(name)
+
+    async def _free(self, name: str) -> None:
+        """Make the trial's slot another's, if it has one."""
         if name not in self._held:
             return
         self._end_lease(name)
@@ -135,19 +201,26 @@ class PackServer:
             request.answer.cancel()
         await self._do(lambda: self._pack.stop(name) if name in self._pack.held else None)
         self._held.discard(name)
-        self._begin_round()
-
-    async def held(self) -> tuple[str, ...]:
-        """Trials that hold a slot."""
-        return tuple(sorted(self._held))
+        self._gather_until = time.monotonic() + self._gather_s
 
     # --- rounds -----------------------------------------------------------------------------------------------------
 
     def _begin_round(self) -> None:
-        """Start one when every slot's trial has asked."""
+        """Start one when every slot's trial has asked, and nobody is to be waited for."""
         running = self._round is not None and not self._round.done()
-        if not running and self._requests and self._requests.keys() == self._held:
-            self._round = asyncio.get_running_loop().create_task(self._run_round())
+        if running or not self._requests or self._requests.keys() != self._held:
+            return
+        loop = asyncio.get_running_loop()
+        if (left := self._gathering_s()) > 0:
+            loop.call_later(left, self._begin_round)
+        else:
+            self._round = loop.create_task(self._run_round())
+
+    def _gathering_s(self) -> float:
+        """Seconds for which a round still waits: only where a slot is free and a trial may come for it."""
+        if len(self._held) >= self._slots or not self._coming or self._gather_until is None:
+            return 0.0
+        return max(0.0, self._gather_until - time.monotonic())
 
     async def _run_round(self) -> None:
         requests = dict(self._requests)  # as they are now: one may have been released since the round was called
@@ -167,16 +240,17 @@ class PackServer:
 
     def _lease(self, name: str) -> None:
         """From now on the trial has ``patience_s`` for its next request."""
-        loop = asyncio.get_running_loop()
-        self._leases[name] = loop.call_later(self._patience_s, lambda: loop.create_task(self._give_up(name)))
+        loop, token = asyncio.get_running_loop(), self._tokens[name]
+        self._end_lease(name)
+        self._leases[name] = loop.call_later(self._patience_s, lambda: loop.create_task(self._give_up(name, token)))
 
     def _end_lease(self, name: str) -> None:
         if handle := self._leases.pop(name, None):
             handle.cancel()
 
-    async def _give_up(self, name: str) -> None:
+    async def _give_up(self, name: str, token: int) -> None:
         get_logger("sweep").warning("slot taken from a silent trial", trial=name, after_s=self._patience_s)
-        await self.release(name)
+        await self.release(name, token)
 
     # --- the pack's own work, in its thread -------------------------------------------------------------------------
 

@@ -41,17 +41,17 @@ def packed_trial(
             report_again(history, folder)
             return
         state = (Path(folder) / STATE).read_bytes() if folder else None
+    token = ray.get(server.start.remote(name, state))
     try:
-        ray.get(server.start.remote(name, state))
         while history.step < steps:
             end = min(steps, (history.step // stride + 1) * stride)
             keep = end == steps or (end // stride) % every == 0
-            segment: Segment = ray.get(server.advance.remote(name, end - history.step, keep))
+            segment: Segment = ray.get(server.advance.remote(name, end - history.step, keep, token))
             history.add(point(segment, steps, data[name], history.seconds, memory_mib[name]))
             report(history, segment.files)
     finally:
         # Also when Tune ends this thread at a report. Of a process that is killed, Tune's callback tells the pack.
-        server.release.remote(name)
+        server.release.remote(name, token)
 
 
 def point(segment: Segment, steps: int, rows: TrialData, seconds_before: float, memory_mib: float) -> CurvePoint:

@@ -14,16 +14,12 @@ from core.settings import Settings
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import Conversations, Split, load_conversations, prepare_split
-from train_jobs.qlora.estimate import estimate
 from train_jobs.qlora.job import found_base, load_tokenizer
-from train_jobs.qlora.preflight import check_memory, gpu_gib, meta_shape
-from tune_sweeps.axes import RATIO, Point, changed, folder_name, points, ratios
+from tune_sweeps.axes import RATIO, Point, changed, check_packable, folder_name, points, ratios
 from tune_sweeps.config import SweepConfig
+from tune_sweeps.memory import adapter_sizes, check_trials, trial_shapes
 from tune_sweeps.ratio import mixed_versions
 from tune_sweeps.records import Trial, TrialData
-
-BYTES_PER_WEIGHT = 16
-"""A trained weight, its gradient and AdamW's two moments, each in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,22 @@ class AxisPlan:
 
     @property
     def packed(self) -> bool:
-        return self.config.trainable == "packed" and self.axis != "base_model"
+        return runs_packed(self.axis, self.config)
+
+    @property
+    def at_once(self) -> int | None:
+        """Trials at the same time; ``None``: as many as the devices hold."""
+        return slots(self.config) if self.packed else self.config.max_concurrent
+
+
+def runs_packed(axis: str, config: SweepConfig) -> bool:
+    """Whether the axis' trials share a base; bases themselves can only be compared solo."""
+    return config.trainable == "packed" and axis != "base_model"
+
+
+def slots(config: SweepConfig) -> int:
+    """Adapters of a pack that really learn at the same time."""
+    return min(config.pack.slots, config.max_concurrent or config.pack.slots)
 
 
 def load_training(config: SweepConfig, settings: Settings) -> QLoraConfig:
@@ -77,22 +88,25 @@ def plan_axis(axis: str, config: SweepConfig, training: QLoraConfig, folder: Pat
         ConfigurationError: A value makes no valid job, a base lacks the adapted layers or does not fit the memory, or
             the data cannot be had.
     """
-    if config.trainable == "packed" and training.fp16:
-        raise ConfigurationError("trainable: packed computes in bfloat16 or float32; use trainable=solo with fp16")
     found = points(axis, config, training, settings, _mixed(axis, config, training, settings))
     trials: list[Trial] = []
     for point in found:
         for seed in config.seeds:
             job = trial_config(point.job, config, seed)
+            if runs_packed(axis, config):
+                check_packable(job)
             name = f"{axis}-{folder_name(point.label)}-s{seed}"
             trials.append(Trial(name=name, value=point.label, seed=seed, config=job))
     if len({trial.name for trial in trials}) < len(trials):
         raise ConfigurationError(f"axes.{axis}: two of its values, or two seeds, have the same name")
     data = trial_data(trials, training, config.samples, settings)
-    if config.trainable == "packed" and axis != "base_model":
+    pack = None
+    if runs_packed(axis, config):
         trials = [for_pack(trial, data[trial.name]) for trial in trials]
-    sizes = adapter_sizes(trials, settings)
-    return AxisPlan(axis, config, training, tuple(found), tuple(trials), data, sizes, folder / axis)
+        pack = config.pack.model_copy(update={"slots": slots(config)})
+    shapes = trial_shapes(trials, settings)
+    check_trials(trials, shapes, pack)
+    return AxisPlan(axis, config, training, tuple(found), tuple(trials), data, adapter_sizes(shapes), folder / axis)
 
 
 def _mixed(axis: str, config: SweepConfig, training: QLoraConfig, settings: Settings) -> dict[str, str] | None:
@@ -181,18 +195,3 @@ def for_pack(trial: Trial, data: TrialData) -> Trial:
     steps = config.max_steps or math.ceil(config.epochs * len(data.train) / rows)
     config = config.model_copy(update={"max_steps": steps})
     return trial.model_copy(update={"config": config, "rows_per_step": rows})
-
-
-def adapter_sizes(trials: Sequence[Trial], settings: Settings) -> dict[str, float]:
-    """MiB of what each trial trains, by name. Building the base without weights also finds layers that it lacks."""
-    sizes: dict[tuple[object, ...], float] = {}
-    found: dict[str, float] = {}
-    for trial in trials:
-        config = trial.config
-        key = (config.base_model, config.rank, config.target_modules)
-        if key not in sizes:
-            shape = meta_shape(config, found_base(settings, config.base_model))
-            check_memory(estimate(config, shape), gpu_gib(config))
-            sizes[key] = shape.adapter_weights * BYTES_PER_WEIGHT / 2**20
-        found[trial.name] = sizes[key]
-    return found

@@ -42,8 +42,13 @@ def train(plan: AxisPlan) -> list[TrialRecord]:
                 mend(result.checkpoint)
         else:
             tuner = make_tuner(plan, run)
-        results = {result.config["trial"]: result for result in tuner.fit()}
+        results = {trial_of(result): result for result in tuner.fit()}
     return [record(trial, results[trial.name]) for trial in plan.trials]
+
+
+def trial_of(result: Any) -> str:
+    """The trial that a result is of, by its folder: one that died before its first report has no ``config``."""
+    return Path(result.path).name
 
 
 def mend(checkpoint: Any | None) -> None:
@@ -98,7 +103,8 @@ def pack_server(plan: AxisPlan, trials: dict[str, Trial]) -> Iterator[None]:
         name=actor_name(plan), num_cpus=devices.cpus, num_gpus=devices.gpus, max_concurrency=64
     )
     highest = max(trial.config.rank for trial in plan.trials)
-    server = actor.remote(plan.trials[0].config, plan.config.pack, highest, trials, plan.data)
+    pack = plan.config.pack.model_copy(update={"slots": plan.at_once})
+    server = actor.remote(plan.trials[0].config, pack, highest, trials, plan.data)
     try:
         ray.get(server.held.remote())  # a base that cannot be loaded ends the sweep here, with its own words
         yield
@@ -122,7 +128,7 @@ def make_tuner(plan: AxisPlan, run: Any) -> Any:
             metric=config.asha.metric,
             mode="min",
             scheduler=scheduler(plan),
-            max_concurrent_trials=_at_once(plan),
+            max_concurrent_trials=plan.at_once,
             trial_name_creator=trial_name,
             trial_dirname_creator=trial_name,
         ),
@@ -199,10 +205,3 @@ def reason(error: BaseException) -> str:
     """The last line of what a trial raised: earlier ones are Ray's and the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:REASON_CHARS]
-
-
-def _at_once(plan: AxisPlan) -> int | None:
-    config = plan.config
-    if not plan.packed:
-        return config.max_concurrent
-    return min(config.pack.slots, config.max_concurrent or config.pack.slots)

@@ -170,9 +170,19 @@ class Pack:
         such as with fewer adapters when memory ran out.
         """
         slots = [slot for slot in self._named(self.running if names is None else names) if not slot.finished]
-        for slot in slots:
-            slot.drop_gradients()
         passes = [slot.next_passes() for slot in slots]
+        try:
+            losses = self._gradients(slots, passes)
+        except BaseException:
+            for slot in slots:  # those of the passes before; their memory is wanted as well
+                slot.drop_gradients()
+            raise
+        tokens = [sum(len(row.input_ids) for rows in mine for row in rows) for mine in passes]
+        done = zip(slots, losses, tokens, strict=True)
+        return {slot.settings.name: slot.update(loss, count) for slot, loss, count in done}
+
+    def _gradients(self, slots: Sequence[Slot], passes: Sequence[Sequence[Sequence[EncodedRow]]]) -> list[float]:
+        """Add up each slot's gradient over its passes; each slot's loss."""
         targets = [sum(map(target_count, mine)) for mine in passes]
         losses = [0.0] * len(slots)
         for places, sums in self._mixed(slots, passes, learn=True):
@@ -180,9 +190,7 @@ class Pack:
             means.sum().backward()
             for place, loss in zip(places, means.tolist(), strict=True):
                 losses[place] += loss
-        tokens = [sum(len(row.input_ids) for rows in mine for row in rows) for mine in passes]
-        done = zip(slots, losses, tokens, strict=True)
-        return {slot.settings.name: slot.update(loss, count) for slot, loss, count in done}
+        return losses
 
     def evaluate(self, names: Sequence[str]) -> dict[str, float]:
         """Validation loss of each named adapter: cross-entropy per target token, in nats, without dropout.

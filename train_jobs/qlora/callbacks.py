@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,31 @@ class ReportToRay(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         # Names sort by time. A step that is reached again after a restart must not write over what Ray has listed.
         name = f"checkpoint_{datetime.now(UTC):%Y-%m-%d_%H-%M-%S.%f}"
-        try:
-            with full_disk_named(f"the checkpoint of step {state.global_step}"):
-                report = {
-                    "checkpoint": ray.train.Checkpoint.from_directory(folder),
-                    "checkpoint_dir_name": name,
-                }
-                ray.train.report(numbers(state), **report)
-        except SetupError:
-            remove_part(name)
-            raise
+        ray.train.report(
+            numbers(state),
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_dir_name=name,
+            checkpoint_upload_fn=partial(upload, state.global_step),
+        )
+
+
+def upload(step: int, checkpoint: Any, name: str) -> Any:
+    """Copy a worker's part to the run's storage, as Ray does by itself; of what does not fit nothing stays.
+
+    Args:
+        step: The step that it was saved at.
+        checkpoint: The worker's local part.
+        name: What Ray calls the checkpoint. It is the name that rank 0 gave, not the one of this worker.
+
+    Raises:
+        SetupError: The disk is full.
+    """
+    try:
+        with full_disk_named(f"the checkpoint of step {step}"):
+            return ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
+    except SetupError:
+        remove_part(name)
+        raise
 
 
 def remove_part(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -117,8 +118,10 @@ class QLoraConfig(BaseModel):
     """Seed of the adapter's first weights, the order and the split."""
 
     num_workers: Count | tuple[Count, Count] = 1
-    """Training processes, one per GPU. ``[least, most]``: as many as the cluster has room for; fewer of them
-    accumulate over more passes, so that a step always learns from the same number of conversations."""
+    """Training processes, one per GPU. ``[least, most]``: as many as the cluster has room for. A step learns from
+    ``batch_size`` x ``accumulation`` x ``most`` rows (conversations, or packed sequences) whatever their number, as
+    fewer of them accumulate over more passes: a range with a number that does not divide ``accumulation`` x ``most``
+    is refused. Only the last step of an epoch takes what is left."""
 
     cpus_per_worker: int = Field(default=2, ge=1)
     """CPU cores, and torch threads, of each process."""
@@ -221,6 +224,19 @@ class QLoraConfig(BaseModel):
         if self.deepspeed_stage and self.least_workers != self.most_workers:
             raise ValueError(
                 "num_workers: DeepSpeed's split state is bound to one number of workers; give one number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _same_rows_in_every_step(self) -> Self:
+        counts = range(self.least_workers, self.most_workers + 1)
+        passes = self.accumulation * self.most_workers
+        uneven = [count for count in counts if passes % count]
+        if uneven:
+            fitting = math.lcm(*counts) // math.gcd(math.lcm(*counts), self.most_workers)
+            raise ValueError(
+                f"num_workers: a step's {passes} passes (accumulation x {self.most_workers}) cannot be divided among "
+                f"{uneven[0]} workers; set accumulation to a multiple of {fitting}, or narrow the range"
             )
         return self
 

@@ -104,10 +104,15 @@ def estimate(config: QLoraConfig, shape: Shape) -> MemoryEstimate:
         optimizer=shape.adapter_weights * moments / shared,
         activations=activations,
         logits=LOGIT_COPIES * 4 * tokens * min(shape.vocabulary, LOGIT_WORDS),
-        overhead=CUDA_BYTES + FRAGMENTATION * activations
-        if config.use_gpu
-        else PYTHON_BYTES + KEPT_BLOCKS * activations,
+        overhead=overhead(config, activations),
     )
+
+
+def overhead(config: QLoraConfig, activations: float) -> float:
+    """What a process takes besides what is counted, in bytes."""
+    if config.use_gpu:
+        return CUDA_BYTES + FRAGMENTATION * activations
+    return PYTHON_BYTES + KEPT_BLOCKS * activations
 
 
 def fits_in_16_bits(config: QLoraConfig, shape: Shape, gpu_gib: float | None) -> bool:

@@ -20,12 +20,6 @@ EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Timeout): .")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class TrainingDiverged(ArtistMindError):
-    """The loss or the gradient is no finite number: other settings or other data are needed."""
-
-    code = "training_diverged"
-
-
 class StopOnOurErrors(UserCallback):
     """Ends the run, without another attempt, when a worker raised one of our own errors.
 

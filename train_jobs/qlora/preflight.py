@@ -22,6 +22,7 @@ from train_jobs.qlora.storage import RunStorage
 
 SHAPES = PROJECT_ROOT / "train_jobs" / "configs" / "shapes"
 SERVED_LOCALLY, SERVED_ON_GPUS = Path("serve_local.yaml"), Path("serve_deploy.yaml")
+LESS_MEMORY = "lower batch_size, max_length or rank, or turn gradient_checkpointing on"
 
 
 def check_machine(config: QLoraConfig, settings: Settings) -> None:
@@ -110,12 +111,12 @@ def gpu_gib(config: QLoraConfig) -> float | None:
     return min(known, default=None)
 
 
-def check_memory(needed: MemoryEstimate, room_gib: float | None) -> None:
-    """Refuse what will not fit."""
+def check_memory(needed: MemoryEstimate, room_gib: float | None, remedy: str = LESS_MEMORY) -> None:
+    """Refuse what will not fit, and say what to do about it."""
     if room_gib is not None and needed.gib > room_gib:
         raise ConfigurationError(
             f"gpu_memory_gib: a process needs about {needed.gib:.1f} GiB ({needed.line()}) of {room_gib:.1f} GiB: "
-            "lower batch_size, max_length or rank, or turn gradient_checkpointing on"
+            f"{remedy}"
         )
 
 

@@ -3,6 +3,9 @@
 The run's own files (``run.json``, ``metrics.json``, ``samples.md``, ``history.jsonl``, ``adapter/``) are written into
 a local folder in either case. With a bucket they are copied there, and taken from there when the command runs again,
 maybe on another machine.
+
+The run's lock (``train_jobs.qlora.lock``) lies in the local folder too. Nothing excludes two machines that train the
+same run name into one bucket at the same time, which would mix their checkpoints: whoever starts them has to.
 """
 
 from __future__ import annotations

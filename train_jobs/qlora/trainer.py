@@ -16,8 +16,9 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
 
+from core.errors import TrainingDiverged
 from train_jobs.qlora.data import Messages
-from train_jobs.qlora.failures import TrainingDiverged, full_disk_named
+from train_jobs.qlora.failures import full_disk_named
 from train_jobs.qlora.packing import Batch, conversations, real_tokens
 
 GIB = 1024**3

@@ -195,8 +195,11 @@ def world_size() -> int:
 
 
 def accumulation(config: QLoraConfig, workers: int) -> int:
-    """Passes per step, so that fewer workers than the most learn from as many conversations per step."""
-    return max(1, round(config.accumulation * config.most_workers / workers))
+    """Passes per step of each worker: fewer workers than the most learn from as many rows per step.
+
+    The settings hold only numbers of workers that this can be divided by.
+    """
+    return config.accumulation * config.most_workers // workers
 
 
 def training_arguments(config: QLoraConfig, scratch: Path) -> Any:

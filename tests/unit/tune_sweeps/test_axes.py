@@ -9,9 +9,9 @@ from core.errors import ConfigurationError
 from core.settings import PROJECT_ROOT, Settings
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
-from tune_sweeps.axes import axis_names, check_packed, folder_name, label, points, wanted_axes
+from tune_sweeps.axes import axis_names, check_packable, check_packed, folder_name, label, points, wanted_axes
 from tune_sweeps.config import SweepConfig
-from tune_sweeps.plan import load_training, trial_config
+from tune_sweeps.plan import load_training, runs_packed, trial_config
 
 SETTINGS = Settings()
 SHIPPED = sorted((PROJECT_ROOT / "tune_sweeps" / "configs").glob("*.yaml"))
@@ -90,6 +90,24 @@ def test_a_pack_refuses_axes_that_need_another_base() -> None:
         check_packed(["attention"], packed)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"optimizer": "paged_adamw_8bit", "use_gpu": True},
+            "optimizer: .*=paged_adamw_8bit; use trainable=solo, or",
+        ),
+        ({"gradient_checkpointing": True}, r"training\.trials\.gradient_checkpointing=false"),
+        ({"fp16": True, "bf16": False, "use_gpu": True}, r"training\.trials\.fp16=false"),
+    ],
+)
+def test_a_pack_refuses_settings_that_it_would_ignore(change: dict[str, Any], said: str) -> None:
+    check_packable(JOB)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        check_packable(QLoraConfig(character="haneul", **change))
+    assert "\n" not in str(caught.value)
+
+
 def test_labels_and_folders() -> None:
     assert label(("q_proj", "v_proj")) == "q_proj,v_proj"
     assert label({"version": "haneul@v1"}) == "version=haneul@v1"
@@ -132,6 +150,8 @@ def test_shipped_sweeps_fit_their_training(path: Path) -> None:
         mixed = dict.fromkeys(config.axes["ratio"], "haneul@x")
         found = points(axis, config, training, SETTINGS, mixed)
         jobs = [trial_config(point.job, config, seed) for point in found for seed in config.seeds]
+        for job in jobs if runs_packed(axis, config) else []:
+            check_packable(job)
         assert len(jobs) == len(config.axes[axis]) * len(config.seeds)
     assert {"rank", "learning_rate", "ratio", "base_model"} <= set(config.axes)
     assert {"seed", "version"}.isdisjoint(axis_names())

@@ -6,13 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune import Result
 
 from core.settings import Settings
 from train_jobs.qlora.config import QLoraConfig
 from tune_sweeps.axes import Point
 from tune_sweeps.config import SweepConfig
 from tune_sweeps.plan import AxisPlan
-from tune_sweeps.tuning import mend, scheduler
+from tune_sweeps.records import Trial
+from tune_sweeps.tuning import mend, record, scheduler, trial_of
 
 JOB = QLoraConfig(character="haneul")
 
@@ -87,6 +89,15 @@ def test_a_checkpoint_that_was_deleted_too_early_is_replaced(
     mend(None)
     found = (named / "what").read_text(encoding="utf-8") if named.is_dir() else None
     assert found == expected
+
+
+def test_a_trial_that_died_before_its_first_report_is_known_by_its_folder(tmp_path: Path) -> None:
+    died = Result(
+        metrics={}, checkpoint=None, error=RuntimeError("the actor died\nof memory"), path=str(tmp_path / "rank-4-s0")
+    )
+    assert died.config is None
+    found = record(Trial(name=trial_of(died), value="4", seed=0, config=JOB), died)
+    assert (found.name, found.status, found.reason) == ("rank-4-s0", "failed", "of memory")
 
 
 def test_without_asha_every_trial_runs_to_its_end() -> None:

@@ -1,6 +1,7 @@
 """The pack as an actor, without Ray around it: trials advance together, and nobody waits for the dead."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ pytest.importorskip("peft")
 pytest.importorskip("bitsandbytes")
 
 PATIENCE_S = 1.0
+GATHER_S = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def server_of(base: str, slots: int = 2, **rates: float) -> PackServer:
     rows = tuple(EncodedRow([], ids, [IGNORED] * 3 + ids[3:]) for ids in tokens)
     data = dict.fromkeys(trials, TrialData(rows[:4], rows[4:], ()))
     common = next(iter(trials.values())).config
-    return PackServer(common, PackConfig(slots=slots, patience_s=PATIENCE_S), 4, trials, data)
+    return PackServer(common, PackConfig(slots=slots, patience_s=PATIENCE_S, gather_s=GATHER_S), 4, trials, data)
 
 
 @pytest.fixture
@@ -108,6 +110,61 @@ async def test_nobody_waits_for_a_trial_that_says_nothing(server: PackServer) ->
     assert await server.held() == ("a",)
     with pytest.raises(Unavailable, match="its slot was taken"):
         await server.advance("b", 1, checkpoint=False)
+
+
+async def test_the_first_trial_waits_a_moment_for_those_that_are_to_come(server: PackServer) -> None:
+    await server.start("a")
+    first = asyncio.create_task(server.advance("a", 1, checkpoint=False))
+    await asyncio.sleep(GATHER_S / 2)
+    assert server._round is None, "it went on alone"
+    await server.start("b")
+    together = await asyncio.gather(first, server.advance("b", 1, checkpoint=False))
+    assert together[0].seconds == together[1].seconds, "they were in two rounds"
+
+
+async def test_who_does_not_come_in_time_is_not_waited_for(server: PackServer) -> None:
+    await server.start("a")
+    began = time.monotonic()
+    assert (await server.advance("a", 1, checkpoint=False)).step == 1
+    assert time.monotonic() - began >= 0.9 * GATHER_S
+    assert server._gathering_s() == 0, "it would wait again"
+
+
+async def test_nobody_waits_for_a_trial_that_is_over_before_it_began(server: PackServer) -> None:
+    server._gather_s = 60.0
+    await server.start("a")
+    waiting = asyncio.create_task(server.advance("a", 1, checkpoint=False))
+    await asyncio.sleep(0)
+    await server.release("b")
+    await server.release("c")
+    assert (await asyncio.wait_for(waiting, 10)).step == 1
+
+
+async def test_an_old_process_cannot_touch_the_slot_of_the_trials_restart(server: PackServer) -> None:
+    old = await server.start("a")
+    new = await server.start("a")
+    await server.release("a", old)
+    assert await server.held() == ("a",)
+    with pytest.raises(Unavailable, match="begun again"):
+        await server.advance("a", 1, False, old)
+    assert (await server.advance("a", 1, False, new)).step == 1
+    await server.release("a", new)
+    assert await server.held() == ()
+
+
+async def test_a_start_that_waits_gives_way_to_the_trials_restart(base: str) -> None:
+    server = server_of(base, slots=1, a=1e-2, b=1e-2)
+    holder = await server.start("a")
+    old = asyncio.create_task(server.start("b"))
+    await asyncio.sleep(0)
+    new = asyncio.create_task(server.start("b"))
+    await asyncio.sleep(0)
+    await server.release("a", holder)
+    with pytest.raises(Unavailable, match="begun again"):
+        await old
+    segment = await server.advance("b", 1, False, await new)
+    assert (segment.step, await server.held()) == (1, ("b",))
+    await server.release("b")
 
 
 async def test_a_trial_that_finds_no_slot_in_time_says_so(base: str) -> None:

@@ -57,6 +57,33 @@ def test_a_pack_is_told_rows_and_steps_and_counts_a_packed_jobs_sequences() -> N
     assert for_pack(trial("c", job, max_steps=5), data).config.max_steps == 5
 
 
+def test_every_value_of_an_axis_must_fit_the_gpu(
+    job: QLoraConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train_jobs.qlora.preflight.gpus_gib", list)
+    on_gpu = job.model_copy(update={"use_gpu": True, "gpu_memory_gib": 4.0})
+    values: dict[str, Any] = {"training": {"config": "x.yaml"}, "devices": {"gpus": 1}}
+    config = SweepConfig.model_validate({**values, "axes": {"batch_size": [1, 4096]}})
+    with pytest.raises(ConfigurationError, match="gpu_memory_gib: a process needs about"):
+        plan_axis("batch_size", config, on_gpu, tmp_path, Settings())
+    fitting = config.model_copy(update={"axes": {"batch_size": (1, 2)}})
+    assert len(plan_axis("batch_size", fitting, on_gpu, tmp_path, Settings()).trials) == 2
+
+
+def test_a_packed_plan_refuses_what_the_pack_would_ignore_unless_the_trials_go_without(
+    job: QLoraConfig, tmp_path: Path
+) -> None:
+    values = {"axes": {"rank": [4, 8]}, "trainable": "packed", "pack": {"slots": 4}, "max_concurrent": 2}
+    config = SweepConfig.model_validate({"training": {"config": "x.yaml"}, **values})
+    saving = job.model_copy(update={"gradient_checkpointing": True})
+    with pytest.raises(ConfigurationError, match="gradient_checkpointing: a pack cannot do"):
+        plan_axis("rank", config, saving, tmp_path, Settings())
+    without = config.training.model_copy(update={"trials": {"gradient_checkpointing": False}})
+    plan = plan_axis("rank", config.model_copy(update={"training": without}), saving, tmp_path, Settings())
+    assert (len(plan.trials), plan.at_once) == (2, 2)
+    assert all(point.job.gradient_checkpointing for point in plan.points)
+
+
 def test_a_plan_has_each_value_with_each_seed_and_what_its_adapter_takes(job: QLoraConfig, tmp_path: Path) -> None:
     values = {"axes": {"rank": [4, 8]}, "seeds": [0, 1], "trainable": "packed"}
     config = SweepConfig.model_validate({"training": {"config": "x.yaml"}, **values})

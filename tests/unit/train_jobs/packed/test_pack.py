@@ -236,6 +236,7 @@ def test_a_step_that_failed_between_its_passes_moves_nobody(base: str, make_rows
     pair.start(settings("broken", accumulation=2, rows_per_step=2), broken, rows)
     with pytest.raises(IndexError):
         pair.step()
+    assert all(weight.grad is None for slot in pair._slots.values() for weight in slot.weights.values())
     pair.stop("broken")
     assert curve(pair, "a", 3) == pytest.approx(curve(single, "a", 3), abs=1e-5)
 

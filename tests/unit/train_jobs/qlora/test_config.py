@@ -1,8 +1,12 @@
 """Settings of the fine-tuning job: what is accepted, and how wrong ones are told."""
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from core.errors import ConfigurationError
 from train_jobs.config import load_config
@@ -48,10 +52,24 @@ def test_a_gpu_without_bfloat16_computes_in_float16() -> None:
     assert load_config(QLoraConfig, CONFIGS / "final.yaml").dtype == "bfloat16"
 
 
-@pytest.mark.parametrize(("given", "least", "most"), [("2", 2, 2), ("[1, 4]", 1, 4)])
+@pytest.mark.parametrize(("given", "least", "most"), [("2", 2, 2), ("[1, 2]", 1, 2), ("[4, 4]", 4, 4)])
 def test_workers_are_a_number_or_a_range(minimal: Path, given: str, least: int, most: int) -> None:
     config = load_config(QLoraConfig, minimal, [f"num_workers={given}"])
     assert (config.least_workers, config.most_workers) == (least, most)
+
+
+@given(least=st.integers(1, 6), more=st.integers(0, 5), accumulation=st.integers(1, 24))
+def test_a_range_holds_only_workers_that_can_share_a_step(least: int, more: int, accumulation: int) -> None:
+    most = least + more
+    settings = {"character": "haneul", "num_workers": (least, most), "accumulation": accumulation}
+    if all(accumulation * most % workers == 0 for workers in range(least, most + 1)):
+        QLoraConfig.model_validate(settings)
+        return
+    with pytest.raises(ValidationError, match="set accumulation to a multiple of") as caught:
+        QLoraConfig.model_validate(settings)
+    said = re.search(r"a multiple of (\d+)", str(caught.value))
+    assert said
+    QLoraConfig.model_validate(settings | {"accumulation": 2 * int(said[1])})
 
 
 @pytest.mark.parametrize("character", ["haneul", "kelron"])
@@ -80,6 +98,7 @@ def test_overrides_replace_plain_and_nested_settings(minimal: Path) -> None:
         ("deepspeed_stage=3", "deepspeed_stage: 3 needs use_gpu"),
         ("num_workers=[4, 1]", "num_workers: a range is written as [least, most]"),
         ("num_workers=[0, 1]", "num_workers"),
+        ("num_workers=[1, 4]", "cannot be divided among 3 workers; set accumulation to a multiple of 3"),
         ("fp16=true", "fp16: float16 needs use_gpu"),
         ("gpu_memory_gib=16", "gpu_memory_gib: a GPU's memory needs use_gpu"),
         ("tracker=tensorboard", "tracker: "),

@@ -16,10 +16,10 @@ import ray.train
 from pyarrow import fs
 from ray.train import ControllerError, WorkerGroupError
 
-from core.errors import ArtistMindError, SetupError
+from core.errors import ArtistMindError, SetupError, TrainingDiverged
 from train_jobs.qlora.callbacks import ReportToRay
 from train_jobs.qlora.duration import UNITS, parse_duration
-from train_jobs.qlora.failures import StopOnOurErrors, TrainingDiverged, full_disk_named, is_full_disk, our_error
+from train_jobs.qlora.failures import StopOnOurErrors, full_disk_named, is_full_disk, our_error
 
 
 def test_our_errors_end_a_run_and_others_leave_it_to_ray() -> None:
@@ -71,13 +71,18 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_the_older_one(
     older = run / "checkpoint_2026-01-01"
     older.mkdir(parents=True)
 
-    def report(metrics: dict[str, Any], checkpoint: Any, checkpoint_dir_name: str) -> None:
-        (run / checkpoint_dir_name).mkdir()
-        (run / checkpoint_dir_name / "half").write_bytes(b"half")
+    def report(metrics: Any, checkpoint: Any, checkpoint_dir_name: str, checkpoint_upload_fn: Any) -> None:
+        checkpoint_upload_fn(checkpoint, "checkpoint_of_rank_0")  # as Ray does: all ranks write under rank 0's name
+
+    def persist(checkpoint: Any, name: str) -> None:
+        (run / name).mkdir()
+        (run / name / "half").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     storage = SimpleNamespace(
-        storage_filesystem=fs.LocalFileSystem(), build_checkpoint_path_from_name=lambda name: str(run / name)
+        storage_filesystem=fs.LocalFileSystem(),
+        build_checkpoint_path_from_name=lambda name: str(run / name),
+        persist_current_checkpoint=persist,
     )
     monkeypatch.setattr(ray.train, "report", report)
     monkeypatch.setattr(ray.train, "get_context", lambda: SimpleNamespace(get_storage=lambda: storage))

@@ -136,7 +136,7 @@ def test_a_rank_that_the_server_cannot_load_is_refused(tmp_path: Path) -> None:
 def test_gpus_that_are_not_there_are_refused_unless_a_cluster_is_asked(
     no_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = QLoraConfig(character="haneul", use_gpu=True, num_workers=(2, 4))
+    config = QLoraConfig(character="haneul", use_gpu=True, num_workers=(2, 4), accumulation=3)
     with pytest.raises(ConfigurationError, match="use_gpu: num_workers asks for 2 GPUs and this machine has 0"):
         preflight.check_gpus(config)
     preflight.check_gpus(QLoraConfig(character="haneul"))

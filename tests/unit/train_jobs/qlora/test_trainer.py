@@ -12,10 +12,10 @@ import torch
 from peft import LoraConfig
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from core.errors import TrainingDiverged
 from train_jobs.qlora.callbacks import Clock
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import encode, training_template
-from train_jobs.qlora.failures import TrainingDiverged
 from train_jobs.qlora.packing import collator, packed
 from train_jobs.qlora.trainer import EpochOrder, PersonaTrainer
 from train_jobs.qlora.worker import accumulation, as_dataset, deepspeed_settings, training_arguments
@@ -142,8 +142,8 @@ def test_the_clock_stops_with_a_checkpoint_and_saves_by_minutes(
 
 
 def test_fewer_workers_learn_from_as_many_rows_per_step() -> None:
-    elastic = config(num_workers=[1, 4], accumulation=2)
-    assert [workers * accumulation(elastic, workers) for workers in (1, 2, 4)] == [8, 8, 8]
+    elastic = config(num_workers=[1, 4], accumulation=3)
+    assert [workers * accumulation(elastic, workers) for workers in (1, 2, 3, 4)] == [12] * 4
 
 
 @pytest.mark.parametrize("stage", [2, 3])
