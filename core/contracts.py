@@ -303,6 +303,10 @@ class LongTermMemory(Protocol):
 
     async def put_profile(self, profile: FanProfile) -> None: ...
 
+    async def fill_profile(self, profile: FanProfile) -> None:
+        """``put_profile`` for what is still open only: what stands there already stays."""
+        ...
+
     async def delete_fan(self, fan_id: str) -> list[str]:
         """Erase everything of this fan; return the ids of their sessions, for the other stores to forget."""
         ...

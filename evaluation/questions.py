@@ -107,7 +107,7 @@ def generate(character: str) -> list[KnowledgeItem]:
         raise ConfigurationError(f"{character}: language {language!r} is none of {get_args(Language)}")
     try:
         texts = {name: document.text for name, document in documents_of(character).items()}
-        return questions(character, load_facts(path), texts, language)  # type: ignore[arg-type]
+        return questions(character, load_facts(path), texts, language)  # type: ignore[arg-type]  # checked above
     except ConfigurationError as error:
         if error.message.startswith(str(path)):
             raise

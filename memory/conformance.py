@@ -31,7 +31,7 @@ def new_turn(number: int = 0, **changes: object) -> Turn:
         "usage": Usage(10, 5),
         "created_at": _START + timedelta(minutes=number),
     }
-    return Turn(**{**fields, **changes})  # type: ignore[arg-type]
+    return Turn(**{**fields, **changes})  # type: ignore[arg-type]  # values of mixed types
 
 
 def new_session(fan_id: str | None = None, persona: str = "haneul") -> Session:
@@ -192,6 +192,11 @@ async def profile_is_replaced_as_a_whole(store: LongTermMemory) -> None:
     await store.put_profile(FanProfile(fan_id, "서윤", None, "세라"))
     assert await store.get_profile(fan_id) == FanProfile(fan_id, "서윤", None, "세라")
     assert (await store.fan_context(fan_id, "haneul")).profile == FanProfile(fan_id, "서윤", None, "세라")
+    await store.fill_profile(FanProfile(fan_id, "하린", "03-02", None))
+    assert await store.get_profile(fan_id) == FanProfile(fan_id, "서윤", "03-02", "세라"), "only what was open"
+    new_fan = token_hex(8)
+    await store.fill_profile(FanProfile(new_fan, "하린"))
+    assert await store.get_profile(new_fan) == FanProfile(new_fan, "하린")
 
 
 async def erased_fan_leaves_nothing(store: LongTermMemory) -> None:

@@ -173,6 +173,16 @@ class FakeLongTermMemory:
         self._check()
         self._profiles[profile.fan_id] = profile
 
+    async def fill_profile(self, profile: FanProfile) -> None:
+        self._check()
+        known = self._profiles.get(profile.fan_id, profile)
+        self._profiles[profile.fan_id] = FanProfile(
+            profile.fan_id,
+            known.name or profile.name,
+            known.birthday or profile.birthday,
+            known.favorite or profile.favorite,
+        )
+
     async def delete_fan(self, fan_id: str) -> list[str]:
         self._check()
         session_ids = [key for key, session in self.sessions.items() if session.fan_id == fan_id]

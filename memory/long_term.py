@@ -88,7 +88,7 @@ class PostgresMemory:
         )
         async with self.database.transaction() as connection:
             rows = (await connection.execute(query)).all()
-        return [Message(role, content) for role, content in reversed(rows)]  # type: ignore[arg-type]
+        return [Message(role, content) for role, content in reversed(rows)]  # type: ignore[arg-type]  # the table allows no other role
 
     async def fan_context(self, fan_id: str, persona: str) -> FanContext:
         async with self.database.transaction() as connection:
@@ -119,6 +119,10 @@ class PostgresMemory:
                 .values(fan_id=profile.fan_id, **fields)
                 .on_conflict_do_update(index_elements=["fan_id"], set_={**fields, "updated_at": func.now()})
             )
+
+    async def fill_profile(self, profile: FanProfile) -> None:
+        async with self.database.transaction() as connection:
+            await fill_profile(connection, profile)
 
     async def delete_fan(self, fan_id: str) -> list[str]:
         """Erase everything of this fan; return the ids of their sessions, for the other stores to forget."""
@@ -225,6 +229,16 @@ async def _touch_session(connection: AsyncConnection, turn: Turn) -> None:
 
 async def _queue_for_summary(connection: AsyncConnection, session_id: str) -> None:
     await connection.execute(insert(SummaryJob).values(session_id=session_id).on_conflict_do_nothing())
+
+
+async def fill_profile(connection: AsyncConnection, profile: FanProfile) -> None:
+    """What the fan said fills what their profile leaves open; what stands there already stays."""
+    fields = {"name": profile.name, "birthday": profile.birthday, "favorite": profile.favorite}
+    statement = insert(Fan).values(fan_id=profile.fan_id, **fields)
+    filled = {name: func.coalesce(getattr(Fan, name), getattr(statement.excluded, name)) for name in fields}
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["fan_id"], set_={**filled, "updated_at": func.now()})
+    )
 
 
 async def _profile(connection: AsyncConnection, fan_id: str) -> FanProfile | None:

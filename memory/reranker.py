@@ -66,7 +66,7 @@ class CrossEncoder:
             [line] * len(batch),
             batch,
             padding=True,
-            truncation="only_second" if len(line) < self._config.max_tokens // 2 else True,
+            truncation=True,  # of the longer one, which is the passage
             max_length=self._config.max_tokens,
             return_tensors="pt",
         )

@@ -18,14 +18,14 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, u
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.contracts import Memory, Message
+from core.contracts import FanProfile, Memory, Message
 from core.errors import ArtistMindError, StoreUnavailable
 from core.logs import get_logger
 from memory.database import Database, storable
 from memory.index import MemoryIndex
-from memory.long_term import PostgresMemory
+from memory.long_term import PostgresMemory, fill_profile
 from memory.summarise import ExtractiveSummariser, Summariser, Summary
-from memory.tables import Fan, MemoryRow, MessageRow, SessionRow, SummaryJob, SummaryRow
+from memory.tables import MemoryRow, MessageRow, SessionRow, SummaryJob, SummaryRow
 
 
 class WriterConfig(BaseModel):
@@ -208,7 +208,7 @@ async def _load(connection: AsyncConnection, session_id: str) -> _Work | None:
             .order_by(MessageRow.created_at, MessageRow.turn_id, MessageRow.position)
         )
     ).all()
-    messages = tuple(Message(role, content) for _, role, content, blocked in rows if not blocked)  # type: ignore[arg-type]
+    messages = tuple(Message(role, content) for _, role, content, blocked in rows if not blocked)  # type: ignore[arg-type]  # the table allows no other role
     last = max((message_id for message_id, *_ in rows), default=through)
     return _Work(session_id, persona, fan_id, last_active_at, last, messages)
 
@@ -246,19 +246,5 @@ async def _store_summary(connection: AsyncConnection, work: _Work, fan_id: str, 
         ]
         await connection.execute(insert(MemoryRow).values(memories).on_conflict_do_nothing())
     if summary.favorite or summary.birthday:
-        await _fill_profile(connection, fan_id, summary)
-
-
-async def _fill_profile(connection: AsyncConnection, fan_id: str, summary: Summary) -> None:
-    """What the fan said fills what their profile leaves open; what they entered themselves stands."""
-    statement = insert(Fan).values(fan_id=fan_id, favorite=summary.favorite, birthday=summary.birthday)
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["fan_id"],
-            set_={
-                "favorite": func.coalesce(Fan.favorite, statement.excluded.favorite),
-                "birthday": func.coalesce(Fan.birthday, statement.excluded.birthday),
-                "updated_at": func.now(),
-            },
-        )
-    )
+        told = FanProfile(fan_id, birthday=summary.birthday, favorite=summary.favorite)
+        await fill_profile(connection, told)

@@ -99,7 +99,7 @@ class ChatTurns:
     async def run(self, request: TurnRequest) -> AsyncGenerator[Delta | TurnResult, None]:
         """Yield deltas as they may be shown, then the result.
 
-        Closing the iterator early aborts the engine's request and commits nothing.
+        Closing the iterator early aborts the engine's request and commits no turn.
 
         Raises:
             Conflict: The session has a turn in flight.
@@ -177,7 +177,7 @@ class ChatTurns:
             return
         if profile := learned(known, request.fan_id, request.message):
             state.fan = replace(state.fan or FanContext(), profile=profile)
-            await self._or_degrade(state, "postgres", done(self._services.long_term.put_profile(profile)), False)
+            await self._or_degrade(state, "postgres", done(self._services.long_term.fill_profile(profile)), False)
 
     async def _retrieve(self, state: _State) -> None:
         request = state.request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -108,12 +109,16 @@ def grounded(facts: list[Fact], passages: list[Passage]) -> list[GroundedFact]:
     for fact in facts:
         holding = [passage for passage in by_doc.get(fact.doc, []) if fact.gold[0] in passage.text]
         if holding:
-            best = max(holding, key=lambda passage: _shared(fact.fact, passage.text))
+            best = max(holding, key=lambda passage: shared_pairs(fact.fact, passage.text))
             found.append(GroundedFact(fact, best))
     return found
 
 
-def _shared(left: str, right: str) -> int:
+def shared_pairs(left: str, right: str) -> int:
     """How many pairs of neighbouring characters two texts have in common."""
-    pairs = [{text[index : index + 2] for index in range(len(text) - 1)} for text in (left, right)]
-    return len(pairs[0] & pairs[1])
+    return len(_pairs(left) & _pairs(right))
+
+
+@lru_cache(maxsize=4096)
+def _pairs(text: str) -> frozenset[str]:
+    return frozenset(text[index : index + 2] for index in range(len(text) - 1))

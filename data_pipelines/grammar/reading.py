@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import lru_cache
 
-from data_pipelines.grammar.facts import GroundedFact
+from data_pipelines.grammar.facts import GroundedFact, shared_pairs
 from data_pipelines.grammar.intents import training_lines
 from data_pipelines.grammar.voices import Voice
 
@@ -83,14 +82,7 @@ def _other(voice: Voice, question: str, rng: random.Random) -> str:
     if rng.random() > LOOK_ALIKE:
         return rng.choice(voice.passages).text
     drawn = rng.sample(voice.passages, min(len(voice.passages), LOOKED_AT))
-    wanted = _pairs(question)
-    return max(drawn, key=lambda passage: len(wanted & _pairs(passage.text))).text
-
-
-@lru_cache(maxsize=4096)
-def _pairs(text: str) -> frozenset[str]:
-    """Neighbouring characters."""
-    return frozenset(text[index : index + 2] for index in range(len(text) - 1))
+    return max(drawn, key=lambda passage: shared_pairs(question, passage.text)).text
 
 
 def _without_answer(voice: Voice, item: GroundedFact, rng: random.Random) -> Reading:

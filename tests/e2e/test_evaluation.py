@@ -22,12 +22,12 @@ SCENARIO = {
 }
 
 
-def evaluate(graph, out: Path, kind: SetKind, **more: object) -> Report:  # type: ignore[no-untyped-def]
+def evaluate(graph, out: Path, kind: SetKind, **more: object) -> Report:
     body = {"character": "haneul", "kinds": (kind,), "endpoint": graph.url, "out": out, "concurrency": 2, **more}
     return run_blocking(SuiteConfig.model_validate(body))
 
 
-def fans(graph) -> int:  # type: ignore[no-untyped-def]
+def fans(graph) -> int:
     return graph.rows("SELECT count(*) AS n FROM fans WHERE fan_id LIKE 'eval-%%'")[0].n
 
 
@@ -35,7 +35,7 @@ def fans(graph) -> int:  # type: ignore[no-untyped-def]
     ("kind", "metric"),
     [(SetKind.PERSONA, "persona_kept"), (SetKind.SAFETY, "attack_stopped"), (SetKind.KNOWLEDGE, "answered")],
 )
-def test_items_of_a_shipped_set_are_played_and_scored(graph, tmp_path, kind, metric) -> None:  # type: ignore[no-untyped-def]
+def test_items_of_a_shipped_set_are_played_and_scored(graph, tmp_path, kind, metric) -> None:
     part = evaluate(graph, tmp_path, kind, limit=4).part(kind)
     assert isinstance(part, Part)
     assert part.errors == ()
@@ -49,7 +49,7 @@ def test_items_of_a_shipped_set_are_played_and_scored(graph, tmp_path, kind, met
     assert fans(graph) == 0, "an evaluation leaves nobody behind"
 
 
-def test_a_scenario_of_two_sessions_waits_for_the_memory(graph, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_scenario_of_two_sessions_waits_for_the_memory(graph, tmp_path) -> None:
     path = tmp_path / "memory.jsonl"
     path.write_text(json.dumps(SCENARIO, ensure_ascii=False) + "\n", encoding="utf-8")
     part = evaluate(graph, tmp_path / "out", SetKind.MEMORY, set_file=path).part(SetKind.MEMORY)
@@ -61,7 +61,7 @@ def test_a_scenario_of_two_sessions_waits_for_the_memory(graph, tmp_path) -> Non
     assert fans(graph) == 0
 
 
-def test_retrieved_documents_are_named(graph, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_retrieved_documents_are_named(graph, tmp_path) -> None:
     part = evaluate(graph, tmp_path, SetKind.KNOWLEDGE, limit=10).part(SetKind.KNOWLEDGE)
     assert part is not None
     found = part.metric("document_retrieved")

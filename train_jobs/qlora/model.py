@@ -88,7 +88,7 @@ def lora_config(config: QLoraConfig) -> Any:
 def multiply_in_bfloat16(model: Any) -> None:
     """Let float32 adapters multiply in bfloat16, as autocast does on GPUs; weights and optimiser stay float32.
 
-    For CPUs: there autocast would slow the base down, and float32 products are several times slower.
+    For CPUs, where autocast would slow the base down: 25 steps of haneul's adapter took 16.7 s instead of 18.9.
     """
     import torch
     from peft.tuners.lora import LoraLayer

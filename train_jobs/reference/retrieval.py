@@ -77,7 +77,7 @@ def _hits(questions: Sequence[Question], passages: dict[str, list[str]], scores:
     firsts: list[int] = []
     for question, row in zip(questions, scores, strict=True):
         texts = passages[question.character]
-        order = sorted(range(len(texts)), key=lambda index, row=row: -row[index])  # type: ignore[misc]
+        order = sorted(range(len(texts)), key=lambda index, row=row: -row[index])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
         ranks = [rank for rank, index in enumerate(order) if question.phrase in texts[index]]
         firsts.append(min(ranks, default=len(texts)))
     count = max(1, len(firsts))

@@ -44,6 +44,24 @@ async def test_a_name_reaches_neither_the_prompt_nor_the_store(stage):
     assert "서윤" not in str(await stage.long_term.history(session.session_id, 20))
 
 
+async def test_a_name_that_is_told_is_used_at_once_and_kept(stage):
+    stage.generator.reply = "반가워, {{user}}아!"
+    session = await open_session(stage, name=None)
+    result = await run(stage.turns(), stage.request("내 이름은 하린이야. 내 생일은 3월 2일이야", session))
+    assert result.reply == "반가워, 하린아!"
+    assert "하린" not in str(stage.generator.prompts), "it is masked already in the turn that tells it"
+    assert await stage.long_term.get_profile("fan-1") == FanProfile("fan-1", "하린", "03-02")
+    await run(stage.turns(), stage.request("내 이름은 도현이야", session))
+    assert (await stage.long_term.get_profile("fan-1")).name == "하린"
+
+
+async def test_a_blocked_message_teaches_nothing(stage):
+    session = await open_session(stage, name=None)
+    stage.check = lambda text, persona: Verdict(False, "abuse")
+    await run(stage.turns(), stage.request("내 이름은 하린이야", session))
+    assert await stage.long_term.get_profile("fan-1") is None
+
+
 async def test_without_a_name_the_alias_stands_in(stage):
     stage.generator.reply = "{{user}}이랑 얘기하니까 좋다"
     session = await open_session(stage, name=None)

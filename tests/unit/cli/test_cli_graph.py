@@ -106,7 +106,7 @@ class ScriptedServe:
 
 def wait(serve: ScriptedServe, deadline: float = float("inf"), ray_lives: bool = True) -> list[str]:
     said: list[str] = []
-    graph.wait_until_running(serve, deadline, said.append, lambda: ray_lives)  # type: ignore[arg-type]
+    graph.wait_until_running(serve, deadline, said.append, lambda: ray_lives)
     return said
 
 

@@ -142,7 +142,7 @@ async def test_an_item_that_fails_is_told_apart_and_the_rest_goes_on(haneul: Cha
         target = GraphClient(client, "haneul")
         [played] = await play_all(items(1), target, haneul, 2)
         assert played.error is None
-        target.play = refuse  # type: ignore[method-assign]
+        target.play = refuse
         assert (await play_one(items(1)[0], "민호", target)).error == "no"
 
 

@@ -69,14 +69,14 @@ def test_an_entry_that_the_documents_do_not_bear_out_is_named(change: dict[str, 
         "- {",
     ],
 )
-def test_a_facts_file_that_is_wrong_is_refused_by_name(tmp_path, text: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_facts_file_that_is_wrong_is_refused_by_name(tmp_path, text: str) -> None:
     path = tmp_path / "facts.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"facts\.yaml"):
         load_facts(path)
 
 
-def test_documents_go_by_their_file_names_also_where_one_name_begins_another(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_documents_go_by_their_file_names_also_where_one_name_begins_another(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "x" / "knowledge"
     folder.mkdir(parents=True)
     for name in ("shop", "shop-services"):

@@ -36,7 +36,7 @@ def part(tmp_path: Path, **more: object) -> Part:
         score("a", 1, groups=("kind=normal",)),
         score("b", 0, groups=("kind=break",), note="says it is a machine"),
     ]
-    return build_part(SetKind.PERSONA, path, plays, scores, **more)  # type: ignore[arg-type]
+    return build_part(SetKind.PERSONA, path, plays, scores, **more)
 
 
 def report(arm: str, found: Part) -> Report:

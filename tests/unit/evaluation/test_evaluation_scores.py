@@ -113,7 +113,7 @@ def test_what_no_document_says_must_not_be_answered(scorer: Scorer, played: Play
     assert by_metric(scorer.score(item, played(item, "4월이야!"))) == {"says_it_does_not_know": False}
 
 
-def test_the_vocabulary_reads_folders_and_files(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_vocabulary_reads_folders_and_files(tmp_path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.yaml").write_text("- 별의 온도", encoding="utf-8")
     (tmp_path / "a" / "x.bin").write_bytes(b"\xff")

@@ -47,7 +47,7 @@ def lines(item: Item) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_a_set_can_be_read_and_asks_nothing_twice(path) -> None:  # type: ignore[no-untyped-def]
+def test_a_set_can_be_read_and_asks_nothing_twice(path) -> None:
     read = load_items(path, SetKind(path.stem))
     asked = Counter(tuple(lines(item)) for item in read)
     assert [turns for turns, count in asked.items() if count > 1] == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from core.errors import ConfigurationError
 from data_pipelines.grammar.facts import Fact, GroundedFact, Passage
 from data_pipelines.grammar.intents import Intent
 from data_pipelines.grammar.voices import Voice
+from memory.reranker import CrossEncoder
+from memory.reranker import RerankerConfig as CrossEncoderConfig
 from train_jobs.reference.config import EmbedderConfig, RerankerConfig
 from train_jobs.reference.tokenizer import TEMPLATE, build_tokenizer
 
@@ -93,6 +96,10 @@ def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp
     save_reranker(model, pairs, tmp_path / "reranker", torch.float16)
 
     ranker = FlagReranker(str(tmp_path / "reranker"), use_fp16=False, devices="cpu", max_length=100)
+    reader = CrossEncoder(CrossEncoderConfig(model=str(tmp_path / "reranker"), max_tokens=100, batch_size=2))
     for ask, right in zip(ASKED, PASSAGES, strict=True):
+        texts = [passage_text(passage) for passage in PASSAGES]
+        flag = ranker.compute_score([(ask, text) for text in texts], normalize=True)
+        assert asyncio.run(reader.relevance(ask, texts)) == pytest.approx(flag, abs=1e-4), "as FlagEmbedding reads it"
         scores = ranker.compute_score([(ask, passage_text(passage)) for passage in PASSAGES])
         assert PASSAGES[scores.index(max(scores))] is right
