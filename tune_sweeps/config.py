@@ -70,7 +70,8 @@ class PackConfig(Strict):
     """Hold the base in 16 bits beside its 4: faster, the same numbers, two bytes more for each weight."""
 
     bf16_adapters: bool = False
-    """Multiply adapters in bfloat16: faster where there are units for it, with other rounding than the final job."""
+    """Multiply adapters in bfloat16, as the final job does with ``bf16``: faster where there are units for it. Off:
+    in float32, which rounds less than the final job."""
 
 
 class Rule(Strict):

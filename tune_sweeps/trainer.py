@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
 from transformers import PrinterCallback, TrainerCallback
 
 from train_jobs.qlora.config import QLoraConfig
-from train_jobs.qlora.model import load_base, load_tokenizer, lora_config
+from train_jobs.qlora.model import load_base, load_tokenizer, lora_config, set_adapter_types
 from train_jobs.qlora.packing import collator, packed
 from train_jobs.qlora.trainer import PersonaTrainer
 from train_jobs.qlora.worker import as_dataset, padding_token, training_arguments
@@ -81,8 +80,5 @@ def build_trainer(
         callbacks=[report],
     )
     trainer.remove_callback(PrinterCallback)
-    for parameter in trainer.model.parameters():
-        # As in the final job: in bfloat16 AdamW's small late updates would round to nothing.
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32)
+    set_adapter_types(trainer.model, config)
     return trainer

@@ -101,9 +101,9 @@ class Pack:
                 forward and backward pass. On CPUs the numbers stay the same to the bit. It pays on CPUs always, on
                 GPUs while passes are short; it costs two bytes per weight of the base, which is what 4 bits were to
                 save, so not where memory is short.
-            bf16_adapters: Multiply adapters in bfloat16, as autocast does on GPUs; weights and optimiser stay
-                float32. Such products are up to eight times as fast where the CPU has units for them. Off: float32,
-                as the fine-tuning job multiplies on CPUs.
+            bf16_adapters: Multiply adapters in bfloat16, as the fine-tuning job does with ``bf16``; weights and
+                optimiser stay float32. Such products are up to eight times as fast where the CPU has units for them.
+                Off: float32, which rounds less.
 
         Raises:
             ConfigurationError: There is no such base, or it has no such target modules.

@@ -85,6 +85,20 @@ def lora_config(config: QLoraConfig) -> Any:
     )
 
 
+def set_adapter_types(model: Any, config: QLoraConfig) -> None:
+    """Weights of the adapters in float32; where the base computes in bfloat16, their products are too.
+
+    TRL puts adapters on a 4-bit base into bfloat16, where the small late updates of AdamW round to nothing.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad and not config.deepspeed_stage:
+            parameter.data = parameter.data.to(torch.float32)
+    if config.bf16 and not config.use_gpu:  # on GPUs autocast does it
+        multiply_in_bfloat16(model)
+
+
 def multiply_in_bfloat16(model: Any) -> None:
     """Let float32 adapters multiply in bfloat16, as autocast does on GPUs; weights and optimiser stay float32.
 

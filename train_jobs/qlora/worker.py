@@ -13,7 +13,7 @@ from core.logs import get_logger, setup_logging
 from core.settings import get_settings
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import EncodedRow, Messages
-from train_jobs.qlora.model import load_base, load_tokenizer, lora_config, multiply_in_bfloat16
+from train_jobs.qlora.model import load_base, load_tokenizer, lora_config, set_adapter_types
 
 SAMPLE_TOKENS = 96
 SAMPLE_TEMPERATURE = 0.7
@@ -139,7 +139,6 @@ def older_checkpoint(broken: Any) -> Any | None:
 
 def build_trainer(task: Task, scratch: Path) -> Any:
     """TRL's trainer on the quantised base with a new adapter."""
-    import torch
     from transformers import PrinterCallback
 
     from train_jobs.qlora.callbacks import Clock, LogLine, ReportToRay
@@ -167,12 +166,7 @@ def build_trainer(task: Task, scratch: Path) -> Any:
         callbacks=[*clock, ReportToRay(), LogLine(), *([Track(tracker)] if tracker else [])],
     )
     trainer.remove_callback(PrinterCallback)  # LogLine says the same
-    for parameter in trainer.model.parameters():
-        # TRL puts adapters on a 4-bit base into bfloat16, where the small late updates of AdamW round to nothing.
-        if parameter.requires_grad and not config.deepspeed_stage:
-            parameter.data = parameter.data.to(torch.float32)
-    if task.config.bf16 and not task.config.use_gpu:
-        multiply_in_bfloat16(trainer.model)
+    set_adapter_types(trainer.model, config)
     return trainer
 
 
