@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from core.errors import ConfigurationError
 from core.settings import Settings
 from data_pipelines.config import parse_ratio
-from train_jobs.qlora.config import QLoraConfig
+from train_jobs.qlora.config import NOT_LEARNED, QLoraConfig
 from train_jobs.qlora.preflight import max_lora_rank
 from tune_sweeps.config import SweepConfig
 
@@ -22,17 +22,18 @@ ALIASES = {"lr": "learning_rate"}
 
 SLOT_FIELDS = frozenset(
     {
-        *(
-            "rank",
-            "alpha",
-            "dropout",
-            "learning_rate",
-            "warmup",
-            "weight_decay",
-            "batch_size",
-            "accumulation",
-        ),
-        *("epochs", "max_steps", RATIO, "data"),
+        "rank",
+        "alpha",
+        "dropout",
+        "learning_rate",
+        "warmup",
+        "weight_decay",
+        "batch_size",
+        "accumulation",
+        "epochs",
+        "max_steps",
+        "data",
+        RATIO,
     }
 )
 """What may differ between adapters on one loaded base."""
@@ -40,30 +41,18 @@ SLOT_FIELDS = frozenset(
 PACK_OPTIMIZERS = frozenset({"adamw_torch", "adamw_torch_fused"})
 """Names of what the pack optimises with: AdamW in 32 bits."""
 
-NO_AXES = frozenset(
-    {
-        *(
-            "character",
-            "seed",
-            "storage_path",
-            "run_name",
-            "version",
-            "publish",
-            "wandb_mode",
-            "wandb_project",
-        ),
-        *(
-            "num_workers",
-            "cpus_per_worker",
-            "use_gpu",
-            "deepspeed_stage",
-            "save_every",
-            "log_every",
-            "samples",
-        ),
-        *("validation_share", "max_length", "max_failures"),
-    }
-)
+NO_AXES = NOT_LEARNED | {
+    "character",
+    "seed",
+    "num_workers",
+    "cpus_per_worker",
+    "use_gpu",
+    "deepspeed_stage",
+    "save_every",
+    "log_every",
+    "validation_share",
+    "max_length",
+}
 """Settings that do not change the result, that trials set themselves, or that would change what is measured on."""
 
 

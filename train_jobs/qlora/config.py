@@ -243,25 +243,21 @@ class QLoraConfig(BaseModel):
 
 NOT_LEARNED = frozenset(
     {
-        *(
-            "storage_path",
-            "run_name",
-            "version",
-            "publish",
-            "samples",
-            "max_failures",
-            "gpu_memory_gib",
-            "served_by",
-        ),
-        *(
-            "save_minutes",
-            "keep_checkpoints",
-            "tracker",
-            "wandb_mode",
-            "wandb_project",
-            "wandb_group",
-            "wandb_name",
-        ),
+        "storage_path",
+        "run_name",
+        "version",
+        "publish",
+        "samples",
+        "max_failures",
+        "gpu_memory_gib",
+        "served_by",
+        "save_minutes",
+        "keep_checkpoints",
+        "tracker",
+        "wandb_mode",
+        "wandb_project",
+        "wandb_group",
+        "wandb_name",
     }
 )
 """Settings that do not change what is learned: a run may go on with other ones."""

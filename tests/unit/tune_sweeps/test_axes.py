@@ -36,7 +36,7 @@ def test_all_goes_in_the_order_of_the_settings_and_leaves_out_axes_without_a_cho
     assert wanted_axes(two, "all") == ["dropout", "rank"]
 
 
-@pytest.mark.parametrize("asked", ["ranks", "seed", "publish", ""])
+@pytest.mark.parametrize("asked", ["ranks", "seed", "publish", "wandb_name", ""])
 def test_an_unknown_axis_is_named_with_those_there_are(asked: str) -> None:
     with pytest.raises(ConfigurationError, match=r"no axis; there are: all, lr, .*learning_rate.*ratio"):
         wanted_axes(sweep(), asked)
