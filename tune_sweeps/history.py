@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from core.errors import TrainingDiverged
 from tune_sweeps.records import CurvePoint
 
 WHOLE = 100.0
@@ -54,10 +55,10 @@ class History:
         """Take a report in.
 
         Raises:
-            FloatingPointError: Its loss is no number: the trial has failed.
+            TrainingDiverged: Its loss is no number: the trial has failed.
         """
         if not math.isfinite(point.validation_loss):
-            raise FloatingPointError(
+            raise TrainingDiverged(
                 f"step {point.step}: the validation loss is {point.validation_loss}; is the learning rate too high?"
             )
         self._points.append(point)

@@ -25,12 +25,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from core.errors import Unavailable
+from core.errors import ConfigurationError, TrainingDiverged, Unavailable
 from core.logs import get_logger, setup_logging
 from core.settings import get_settings
+from train_jobs.packed.pack import Pack
 from train_jobs.packed.settings import SlotSettings
+from train_jobs.packed.slot import StepResult
 from train_jobs.qlora.config import QLoraConfig
 from tune_sweeps.config import PackConfig
 from tune_sweeps.records import Trial, TrialData
@@ -145,7 +147,7 @@ class PackServer:
 
         Raises:
             Unavailable: The trial holds no slot, because it was silent for too long or was begun again.
-            FloatingPointError: Its loss is no number; the slot is free again.
+            TrainingDiverged: Its loss is no number; the slot is free again.
         """
         if name not in self._held:
             raise Unavailable(f"{name}: its slot was taken after {self._patience_s:.0f} s without a request")
@@ -271,7 +273,7 @@ class PackServer:
         """Advance all until the first has what it asked for; measure, and save, those that have."""
         began = time.monotonic()
         steps = min((request.steps for request in requests.values()), default=0)
-        results: dict[str, Any] = {}
+        results: dict[str, StepResult] = {}
         for _ in range(steps):
             results.update(self._pack.step(list(requests)))
         for request in requests.values():
@@ -283,10 +285,10 @@ class PackServer:
             request.seconds += share
         return {name: self._segment(requests[name], results[name], name, losses[name]) for name in done}
 
-    def _segment(self, request: _Request, result: Any, name: str, loss: float) -> Segment | Exception:
+    def _segment(self, request: _Request, result: StepResult, name: str, loss: float) -> Segment | Exception:
         """What the trial is told; a loss that is no number is its own failure, and no other's."""
         if not (math.isfinite(result.loss) and math.isfinite(loss)):
-            return FloatingPointError(
+            return TrainingDiverged(
                 f"step {result.step}: the training loss is {result.loss}, the validation loss {loss}; the learning "
                 "rate may be too high"
             )
@@ -313,11 +315,9 @@ def _reply(future: asyncio.Future[Segment], answer: Segment | Exception) -> None
         future.set_result(answer)
 
 
-def load_pack(config: QLoraConfig, pack: PackConfig, max_rank: int) -> Any:
+def load_pack(config: QLoraConfig, pack: PackConfig, max_rank: int) -> Pack:
     """The pack on this process's device."""
     import torch
-
-    from train_jobs.packed.pack import Pack
 
     torch.set_num_threads(config.cpus_per_worker)
     return Pack.load(
@@ -339,7 +339,7 @@ def slot_settings(trial: Trial) -> SlotSettings:
     """The trial's settings in the pack's words."""
     config = trial.config
     if config.max_steps is None:
-        raise ValueError(f"{trial.name}: a pack needs max_steps")
+        raise ConfigurationError(f"{trial.name}: a pack needs max_steps")
     return SlotSettings(
         name=trial.name,
         rank=config.rank,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ RUN = "tune"
 """Folder of Tune's own state below the axis'."""
 
 REASON_CHARS = 300
+OWN_ERROR = re.compile(r"^core\.errors\.\w+: ")
+"""What Ray puts before the words of our own errors, which need no more."""
 
 
 def train(plan: AxisPlan) -> list[TrialRecord]:
@@ -204,4 +207,4 @@ def record(trial: Trial, result: Any) -> TrialRecord:
 def reason(error: BaseException) -> str:
     """The last line of what a trial raised: earlier ones are Ray's and the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:REASON_CHARS]
+    return OWN_ERROR.sub("", lines[-1] if lines else type(error).__name__)[:REASON_CHARS]

@@ -199,9 +199,8 @@ def test_a_solo_trial_that_fails_is_reported_and_the_others_go_on(
         "finished",
         [2, 4, 6, 8],
     )
-    assert "failed: FloatingPointError: step 2: the validation loss is nan" in (folder / "report.md").read_text(
-        encoding="utf-8"
-    )
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    assert "failed: step 2: the validation loss is nan" in page
     assert load_config(QLoraConfig, folder / "best.yaml").learning_rate == GOOD
     assert list(folder.glob("wandb/offline-run-*"))
 

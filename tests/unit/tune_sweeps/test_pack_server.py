@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import ConfigurationError, Unavailable
+from core.errors import ConfigurationError, TrainingDiverged, Unavailable
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import IGNORED, EncodedRow
 from tune_sweeps.config import PackConfig
@@ -199,7 +199,7 @@ async def test_a_trial_whose_loss_is_no_number_harms_no_other(base: str) -> None
         *(server.advance(name, 3, checkpoint=False) for name in ("good", "wild")), return_exceptions=True
     )
     assert good.step == 3  # type: ignore[union-attr]
-    assert isinstance(wild, FloatingPointError)
+    assert isinstance(wild, TrainingDiverged)
 
 
 async def test_a_trial_that_cannot_begin_leaves_no_slot_behind(base: str) -> None:
@@ -220,7 +220,7 @@ def test_settings_reach_the_slot(base: str) -> None:
     slot = slot_settings(trial)
     assert (slot.rank, slot.alpha, slot.learning_rate, slot.steps, slot.rows_per_step) == (2, 4, 5e-3, 4, 2)
     without = trial.model_copy(update={"config": trial.config.model_copy(update={"max_steps": None})})
-    with pytest.raises(ValueError, match="needs max_steps"):
+    with pytest.raises(ConfigurationError, match="needs max_steps"):
         slot_settings(without)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import TrainingDiverged
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import EncodedRow
@@ -126,6 +127,7 @@ def test_the_reason_of_a_failure_is_its_last_line() -> None:
         reason(RuntimeError("ray::solo_trial()\n  File x\nValueError: no such layer\n"))
         == "ValueError: no such layer"
     )
+    assert reason(RuntimeError("core.errors.TrainingDiverged: step 2: no number")) == "step 2: no number"
     assert reason(RuntimeError()) == "RuntimeError"
 
 
@@ -143,7 +145,7 @@ def test_a_history_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_fails_the_trial() -> None:
-    with pytest.raises(FloatingPointError, match="step 5: the validation loss is nan"):
+    with pytest.raises(TrainingDiverged, match="step 5: the validation loss is nan"):
         History().add(CurvePoint(step=5, progress=50, validation_loss=float("nan"), bits_per_char=1, seconds=1))
 
 
