@@ -45,12 +45,9 @@ from train_jobs.qlora.data import Messages, composed_rows, load_conversations, r
 from train_jobs.qlora.publish import content_hash
 from train_jobs.reference.output import swap_in
 
-LLM_COMPRESSOR = "llmcompressor==0.14.0.1"
-"""Needs Transformers up to 5.17 and compressed-tensors 0.19; ours are 5.19 and, for vLLM 0.29, 0.17."""
-
 OWN_PYTHON = PROJECT_ROOT / ".venv-quantize" / "bin" / "python"
 OWN_ENVIRONMENT = (
-    f"python -m venv .venv-quantize && .venv-quantize/bin/pip install torch==2.13.0 {LLM_COMPRESSOR} "
+    "python3.11 -m venv .venv-quantize && .venv-quantize/bin/pip install -r requirements/quantize.txt "
     "(docs/merging.md; --python names another place)"
 )
 WITHOUT_CALIBRATION = "w8a8-rtn"
@@ -205,6 +202,20 @@ def own_python(scheme: str, named: Path | None) -> Path | None:
     return python
 
 
+def llm_compressor(python: Path) -> str:
+    """The library and the version of it that an interpreter has.
+
+    Raises:
+        SetupError: It has none; says how to make an environment with it.
+    """
+    asked = "from importlib.metadata import version; print(version('llmcompressor'))"
+    try:
+        done = subprocess.run([str(python), "-c", asked], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SetupError(f"{python} has no llm-compressor: {OWN_ENVIRONMENT}") from error
+    return f"llmcompressor=={done.stdout.strip()}"
+
+
 def quantize(
     model: str, scheme: str, python: Path | None, data: Calibration | None, out: Path, check: Check
 ) -> Agreement:
@@ -221,10 +232,12 @@ def quantize(
         check: How the agreement is measured.
 
     Raises:
+        SetupError: The interpreter has no llm-compressor.
         ArtistMindError: llm-compressor failed, or fewer tokens agree than demanded.
     """
     from transformers import AutoTokenizer
 
+    tool = llm_compressor(python) if python else f"compressed-tensors=={version('compressed-tensors')}"
     tokenizer = AutoTokenizer.from_pretrained(model)
     whole = load_model(model, check.device)
     turns = reference_turns(whole, tokenizer, check)
@@ -237,14 +250,14 @@ def quantize(
             del whole
         tokenizer.save_pretrained(folder)
         (folder / PROVENANCE_NAME).write_text(
-            origin_of(model, scheme, data).model_dump_json(indent=2) + "\n", encoding="utf-8"
+            origin_of(model, scheme, tool, data).model_dump_json(indent=2) + "\n", encoding="utf-8"
         )
         name = Path(model).name
         found = compare_model(turns, name, folder, check.device, name=f"{scheme} of {name}")
         return conclude(found, folder, check.minimum)
 
 
-def origin_of(model: str, scheme: str, data: Calibration | None) -> QuantizeOrigin:
+def origin_of(model: str, scheme: str, tool: str, data: Calibration | None) -> QuantizeOrigin:
     """The provenance of a model that was just quantised."""
     parent = Path(model) / PROVENANCE_NAME
     return QuantizeOrigin(
@@ -252,7 +265,7 @@ def origin_of(model: str, scheme: str, data: Calibration | None) -> QuantizeOrig
         model_weights=content_hash(list(Path(model).glob("*.safetensors"))),
         model_origin=json.loads(parent.read_text(encoding="utf-8")) if parent.is_file() else None,
         scheme=scheme,
-        quantized_by=LLM_COMPRESSOR if data else f"compressed-tensors=={version('compressed-tensors')}",
+        quantized_by=tool,
         calibration=data.name if data else None,
         calibration_hash=data.digest if data else None,
         calibration_rows=len(data.rows) if data else 0,

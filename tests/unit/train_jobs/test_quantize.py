@@ -12,7 +12,7 @@ from data_pipelines.grammar.voices import characters
 from train_jobs.agreement import AGREEMENT_NAME
 from train_jobs.merge import PROVENANCE_NAME
 from train_jobs.qlora.publish import content_hash
-from train_jobs.quantize import OWN_PYTHON, SCHEMES, QuantizeOrigin, calibration, main, own_python
+from train_jobs.quantize import OWN_PYTHON, SCHEMES, QuantizeOrigin, calibration, llm_compressor, main, own_python
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("compressed_tensors")
@@ -133,7 +133,7 @@ def test_only_calibrated_schemes_need_the_other_environment(scheme: str, tmp_pat
     if scheme == "w8a8-rtn":
         assert own_python(scheme, tmp_path / "nowhere") is None
         return
-    with pytest.raises(SetupError, match=r"python -m venv .* llmcompressor==") as caught:
+    with pytest.raises(SetupError, match=r"-m venv .* -r requirements/quantize\.txt") as caught:
         own_python(scheme, tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
 
@@ -150,12 +150,21 @@ def test_a_failing_llm_compressor_leaves_nothing_at_the_output(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    broken.write_text('#!/bin/sh\n[ "$1" = -c ] && echo 0.14.0.1 && exit\nexit 3\n', encoding="utf-8")
     broken.chmod(0o755)
     arguments = ["--model", str(model), "--scheme", "awq", "--python", str(broken), "--out", str(tmp_path / "small")]
     assert main([*arguments, *SHORT]) == 1
     assert "exit code 3" in capsys.readouterr().err
     assert not (tmp_path / "small").exists()
+
+
+def test_an_interpreter_without_llm_compressor_is_refused(tmp_path: Path) -> None:
+    for text in ("#!/bin/sh\nexit 1\n", "no program"):
+        python = tmp_path / "python"
+        python.write_text(text, encoding="utf-8")
+        python.chmod(0o755)
+        with pytest.raises(SetupError, match="has no llm-compressor"):
+            llm_compressor(python)
 
 
 def test_a_quantised_model_and_a_missing_one_are_refused(
