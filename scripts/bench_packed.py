@@ -32,6 +32,7 @@ from typing import Any
 from core.errors import ArtistMindError, ConfigurationError
 from core.settings import get_settings
 from loadtest.machine import describe_machine
+from train_jobs.packed.pack import Pack
 from train_jobs.packed.settings import SlotSettings
 from train_jobs.qlora.config import DataConfig, QLoraConfig
 from train_jobs.qlora.data import EncodedRow, Split, load_conversations, prepare_split
@@ -89,7 +90,6 @@ Arm = Callable[[Sequence[SlotSettings]], Sweep]
 def arms(options: Options, data: Split) -> dict[str, Arm]:
     """Load a base for each wanted arm."""
     from train_jobs.packed.base import load_frozen
-    from train_jobs.packed.pack import Pack
 
     def pack(slots: int) -> Pack:
         return Pack.load(
@@ -115,7 +115,7 @@ def arms(options: Options, data: Split) -> dict[str, Arm]:
     return {name: makers[name]() for name in options.arms}
 
 
-def together(pack: Any, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
+def together(pack: Pack, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
     """All adapters in one pack, to their end."""
     began, tokens = time.perf_counter(), 0
     for settings in adapters:
@@ -129,7 +129,7 @@ def together(pack: Any, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
     return Sweep(seconds, tokens, losses)
 
 
-def halving(pack: Any, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
+def halving(pack: Pack, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
     """All adapters in one pack; the worse half leaves at each rung."""
     began, tokens = time.perf_counter(), 0
     losses: dict[str, float] = {}

@@ -98,7 +98,7 @@ def wanted_axes(config: SweepConfig, asked: str) -> list[str]:
     return [name]
 
 
-def label(value: Any) -> str:
+def label(value: object) -> str:
     """A value as it is shown."""
     if isinstance(value, Mapping):
         return ",".join(f"{key}={label(one)}" for key, one in value.items())

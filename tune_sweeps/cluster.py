@@ -46,5 +46,5 @@ def connected(config: SweepConfig) -> Iterator[None]:
 
 def local_cpus(config: SweepConfig) -> int:
     """Cores that a Ray of our own says it has: those of the trials, and one for what only waits."""
-    at_once = config.max_concurrent or 1 if config.trainable == "solo" else 1
+    at_once = (config.max_concurrent or 1) if config.trainable == "solo" else 1
     return math.ceil(config.devices.cpus * at_once) + 1

@@ -23,7 +23,7 @@ from tune_sweeps.records import Measurement, Trial, TrialData, TrialRecord, repl
 FOLDER = "measured"
 TEMPERATURE = 0.7
 BATCH = 8
-"""Conversations at a time, for replies and losses."""
+"""Prompts that are answered at a time."""
 
 
 def measure(plan: AxisPlan, records: Sequence[TrialRecord]) -> dict[str, Measurement]:

@@ -33,8 +33,8 @@ def packed_trial(
     import ray
 
     name = config["trial"]
-    server, settings = ray.get_actor(actor), trials[name].config
-    steps, stride = settings.max_steps or 0, settings.save_every
+    server, job = ray.get_actor(actor), trials[name].config
+    steps, stride = job.max_steps or 0, job.save_every
     with last_checkpoint() as folder:
         history = History.of(folder)
         if history.complete:  # interrupted between its last checkpoint and Tune's knowing of it
