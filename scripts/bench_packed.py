@@ -110,7 +110,7 @@ def arms(options: Options, data: Split) -> dict[str, Arm]:
         PACK: lambda: partial(together, pack(len(options.ranks)), data),
         HALVING: lambda: partial(halving, pack(len(options.ranks)), data),
         ONE: lambda: partial(in_turn, partial(together, pack(1), data)),
-        PEFT: lambda: partial(in_turn, partial(with_peft, bare(), data)),
+        PEFT: lambda: partial(in_turn, partial(with_peft, bare(), options.bf16_adapters, data)),
     }
     return {name: makers[name]() for name in options.arms}
 
@@ -157,19 +157,22 @@ def in_turn(train: Arm, adapters: Sequence[SlotSettings]) -> Sweep:
     return Sweep(sum(sweep.seconds for sweep in found), sum(sweep.tokens for sweep in found), losses)
 
 
-def with_peft(model: Any, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
-    """One adapter as PEFT, PyTorch and Transformers train it, on packed sequences."""
+def with_peft(model: Any, bf16_adapters: bool, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
+    """One adapter as PEFT, PyTorch and Transformers train it, on packed sequences; products in the packs' type."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import get_cosine_schedule_with_warmup
 
     from train_jobs.packed.slot import rows_of_step
+    from train_jobs.qlora.model import multiply_in_bfloat16
 
     (settings,) = adapters
     began, tokens = time.perf_counter(), 0
     torch.manual_seed(settings.seed)
     shape = LoraConfig(task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear")
     adapted = get_peft_model(model, shape)
+    if bf16_adapters:
+        multiply_in_bfloat16(adapted)
     weights = [weight for weight in adapted.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0, fused=True)
     warmup = math.ceil(settings.warmup * settings.steps)
@@ -238,8 +241,8 @@ def report(options: Options, found: dict[int, dict[str, list[Sweep]]]) -> str:
         "",
         f"Base `{options.base}` in 4 bits on {describe_machine(os.environ).line()}; {options.threads} threads, "
         f"device {options.device}, attention {options.attention}.",
-        f"Ranks {ranks}; {options.steps} steps; {options.rounds} rounds. Packs: dequantised weights {held}, adapters "
-        f"multiplied in {kind}.",
+        f"Ranks {ranks}; {options.steps} steps; {options.rounds} rounds. Adapters are multiplied in {kind}; "
+        f"packs: dequantised weights {held}.",
         "Medians, in brackets the lowest and the highest round; share: of the faster arm that trains one by one.",
         "",
         "| rows per step | arm | makespan, s | real tokens/s | share | validation loss by rank | winner |",
