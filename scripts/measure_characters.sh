@@ -4,6 +4,7 @@
 # Usage: scripts/measure_characters.sh [FOLDER]; ports 8000 and 8001 must be free. About an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
 out=${1:-outputs/experiments}
 characters=(haneul mir kelron hotaru)
 run() { echo "+ $*" >&2; "$@"; }
@@ -28,7 +29,6 @@ bare_server() { # the engine settings of serve_local.yaml, nothing around them
     --max-num-batched-tokens 2048 --gpu-memory-utilization 0.2 --enable-lora --max-loras 4 --max-lora-rank 16 \
     --lora-modules "${modules[@]}" --disable-uvicorn-access-log >"$out/bare.log" 2>&1 &
   bare=$!
-  trap 'kill $bare 2>/dev/null || true' EXIT
   for _ in $(seq 150); do
     curl -sf http://127.0.0.1:8001/health >/dev/null && return
     kill -0 $bare || { tail -5 "$out/bare.log" >&2; exit 1; }
@@ -38,10 +38,18 @@ bare_server() { # the engine settings of serve_local.yaml, nothing around them
   exit 1
 }
 
+ended() { # nothing that was started here is left behind
+  [ -z "${bare:-}" ] || kill "$bare" 2>/dev/null || true
+  [ -z "${graph:-}" ] || artistmind down
+}
+trap ended EXIT
+
 mkdir -p "$out"
+graph=up
 run artistmind up
-measure C || { artistmind down; exit 1; }
+measure C
 run artistmind down
+graph=
 bare_server
 measure A --endpoint http://127.0.0.1:8001/v1 --model base
 measure B --endpoint http://127.0.0.1:8001/v1

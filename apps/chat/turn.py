@@ -23,6 +23,7 @@ from apps.chat.turn_lock import renewed
 from apps.chat.turn_types import Delta, Timings, TurnLimits, TurnRequest, TurnResult, TurnServices
 from apps.chat.waiting import cancel, done, in_time
 from core.contracts import (
+    USER_MACRO,
     AdapterRef,
     FanContext,
     FinishReason,
@@ -37,6 +38,8 @@ from core.contracts import (
 from core.errors import Conflict, StoreUnavailable, Unavailable
 from core.logs import get_logger
 from memory.profile_rules import learned
+from memory.recall import asks_back, is_statement, recalled_alike, said_line
+from personas.context_labels import labels_for
 from personas.lorebook import lore_passages
 from personas.macros import StreamFiller, fill, mask
 from personas.prompt import build_prompt
@@ -258,10 +261,22 @@ class ChatTurns:
         if request.scenario:
             passages.insert(0, Passage("scenario", request.scenario, "scenario", "scenario", 1.0))
         config = self._limits.prompt
-        prompt = build_prompt(card, state.history, state.message, state.fan, passages, config, count_tokens)
+        recalled = self._recalled(state, config.recalled_lines)
+        prompt = build_prompt(card, state.history, state.message, state.fan, passages, config, count_tokens, recalled)
         if config.names == "plain":
             return [Message(m.role, fill(m.content, state.name)) for m in prompt]
         return prompt
+
+    def _recalled(self, state: _State, most: int) -> list[str]:
+        """What answers the fan's question about themselves, if they ask one."""
+        if not most or not asks_back(state.message):
+            return []
+        fan = state.fan or FanContext()
+        profile = labels_for(state.request.persona.card.language).fan_lines(fan.profile)
+        profile = [line for line in profile if USER_MACRO not in line]  # the name is in every prompt already
+        memories = [*reversed(fan.memories), *(p.text for p in state.passages if p.kind == "memory")]
+        said = [said_line(m.content) for m in state.history if m.role == "user" and is_statement(m.content)]
+        return recalled_alike(state.message, profile, memories, said, most)
 
     def _checked(self, state: _State, text: str) -> str:
         state.stored += text

@@ -15,7 +15,7 @@ CACHED_REPLIES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Sentences of a text: in the character's level, and in any level."""
+    """Sentences of a text: in the character's level, and in any level of its language."""
 
     own: int = 0
     judged: int = 0
@@ -35,7 +35,7 @@ def level_measure(level: str) -> MeasureLevels:
     @lru_cache(maxsize=CACHED_REPLIES)
     def measure(text: str) -> Levels:
         counts = classifier.count(text)
-        return Levels(getattr(counts, level), counts.judged)
+        return Levels(getattr(counts, level), counts.of_language(level))
 
     return measure
 

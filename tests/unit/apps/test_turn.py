@@ -5,6 +5,7 @@ import pytest
 from apps.chat.turn_types import Delta, TurnResult
 from core.contracts import FanProfile, Message, Passage, Verdict
 from core.errors import Conflict, StoreUnavailable, Unavailable
+from personas.prompt import PromptConfig
 
 
 async def open_session(stage, name: str | None = "서윤"):
@@ -53,6 +54,28 @@ async def test_a_name_that_is_told_is_used_at_once_and_kept(stage):
     assert await stage.long_term.get_profile("fan-1") == FanProfile("fan-1", "하린", "03-02")
     await run(stage.turns(), stage.request("내 이름은 도현이야", session))
     assert (await stage.long_term.get_profile("fan-1")).name == "하린"
+
+
+async def test_what_the_fan_asks_back_for_stands_alone_in_the_prompt(stage):
+    session = await open_session(stage)
+    turns = stage.turns(PromptConfig(recalled_lines=2))
+    for said in ("나 요즘 슬랙라인 배우거든", "짐이 박스 스물세 개ㅋㅋ", "오늘 날씨 좋다"):
+        await run(turns, stage.request(said, session))
+    stage.retriever.passages = [Passage("1", "하늘은 부산에서 태어났다.", "프로필", "profile", 0.9)]
+    await run(turns, stage.request("짐 몇 박스라고 했더라", session))
+    context = stage.generator.prompts[-1][-2].content
+    assert context == "[팬]\n이름: {{user}}\n[떠오른 말]\n- 짐이 박스 스물세 개"
+    await run(turns, stage.request("내 이름이 뭐게", session))
+    assert "[떠오른 말]" not in stage.generator.prompts[-1][-2].content, "the name is in every prompt already"
+    await run(turns, stage.request("너는 어디서 태어났어?", session))
+    assert "[떠오른 말]" not in stage.generator.prompts[-1][-2].content
+
+
+async def test_without_the_setting_the_model_finds_it_by_itself(stage):
+    session = await open_session(stage)
+    await run(stage.turns(), stage.request("짐이 박스 스물세 개ㅋㅋ", session))
+    await run(stage.turns(), stage.request("짐 몇 박스라고 했더라", session))
+    assert "[떠오른 말]" not in str(stage.generator.prompts[-1])
 
 
 async def test_a_blocked_message_teaches_nothing(stage):
