@@ -61,7 +61,7 @@ async def test_what_the_fan_asks_back_for_stands_alone_in_the_prompt(stage):
     turns = stage.turns(PromptConfig(recalled_lines=2))
     for said in ("나 요즘 슬랙라인 배우거든", "짐이 박스 스물세 개ㅋㅋ", "오늘 날씨 좋다"):
         await run(turns, stage.request(said, session))
-    stage.retriever.passages = [Passage("1", "하늘은 부산에서 태어났다.", "프로필", "profile", 0.9)]
+    stage.retriever.passages = {"haneul": [Passage("1", "하늘은 부산에서 태어났다.", "프로필", "profile", 0.9)]}
     await run(turns, stage.request("짐 몇 박스라고 했더라", session))
     context = stage.generator.prompts[-1][-2].content
     assert context == "[팬]\n이름: {{user}}\n[떠오른 말]\n- 짐이 박스 스물세 개"

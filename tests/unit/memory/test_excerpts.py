@@ -30,7 +30,7 @@ def test_the_rest_of_a_sentence_gives_way_to_the_whole_one() -> None:
 
 
 def test_without_shared_words_the_first_passage_speaks() -> None:
-    assert [one.text for one in best_sentences("???", [ALBUM, CAT], 1)] == ["첫 별"]
+    assert [one.text for one in best_sentences("???", [ALBUM, CAT], 1)] == ["「첫 별」은 2023년 3월 2일에 나왔다"]
     assert best_sentences("구름", [], 2) == []
 
 
