@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from core.contracts import USER_MACRO
+from core.contracts import USER_MACRO, Message
 from memory.lexical import is_japanese, nouns, terms
 
 MOST_CHARS = 60
@@ -99,14 +99,21 @@ def recalled(question: str, lines: Sequence[str], most: int) -> list[str]:
     return [every[index] for _, index in ranked]
 
 
-def recalled_alike(
-    question: str, profile: Sequence[str], memories: Sequence[str], said: Sequence[str], most: int
+def recalled_of(
+    question: str, profile: Sequence[str], memories: Sequence[str], history: Sequence[Message], most: int
 ) -> list[str]:
-    """The lines that answer: facts (of profile and memories) or the fan's own words, whichever the best one is."""
-    facts = [*profile, *(memory for memory in memories if in_own_words(memory) == memory)]
-    own = [*(in_own_words(memory) for memory in memories if in_own_words(memory) != memory), *said]
-    found = recalled(question, [*facts, *own], most)
+    """The lines that answer: facts (of profile and memories) or the fan's own words, whichever the best one is.
+
+    The line with the fan's name is left out: it shares a word with questions for anybody's name.
+    """
+    facts = [*(line for line in profile if USER_MACRO not in line), *(text for text in memories if not _own(text))]
+    said = [said_line(item.content) for item in history if item.role == "user" and is_statement(item.content)]
+    found = recalled(question, [*facts, *(in_own_words(text) for text in memories if _own(text)), *said], most)
     return [line for line in found if (line in facts) == (found[0] in facts)]
+
+
+def _own(memory: str) -> bool:
+    return memory.startswith(f"{USER_MACRO}: ")
 
 
 def _words(text: str) -> set[str]:

@@ -34,8 +34,8 @@ class PromptConfig(BaseModel):
     max_summaries: int = Field(default=2, ge=0)
     max_memories: int = Field(default=4, ge=0)
     recalled_lines: int = Field(default=0, ge=0)
-    """When the fan asks for what they told, only this many lines that answer are shown, in place of all memories and
-    passages; 0 leaves the finding to the model. For models too small to find it."""
+    """When the fan asks for what they told, only this many lines that answer are shown, in place of memories and
+    of what was retrieved; 0 leaves the finding to the model. For models too small to find it."""
 
     names: Literal["macro", "plain"] = "macro"
     """``macro`` keeps ``{{user}}`` in the prompt; ``plain`` is for models that should see the name."""
@@ -48,17 +48,15 @@ def render_context(
     labels: ContextLabels | None = None,
     recalled: Sequence[str] = (),
 ) -> str:
-    """The context block; empty when there is nothing to say. What was ``recalled`` stands alone with the profile."""
+    """The context block; empty when there is nothing to say. What was ``recalled`` takes the place of memories."""
     labels = labels or labels_for("ko")
     fan_lines = labels.fan_lines(fan.profile if fan else None)
-    if recalled:
-        return render_sections(labels, fan_lines, (), (), recalled)
     memories = [p.text for p in passages if p.kind == "memory"]
-    if fan:
+    if fan and not recalled:
         # The same fact may come back from both stores; the first one counts.
         memories += [*fan.memories[: config.max_memories], *fan.summaries[: config.max_summaries]]
     knowledge = [p.text for p in passages if p.kind == "knowledge"]
-    return render_sections(labels, fan_lines, list(dict.fromkeys(memories)), knowledge)
+    return render_sections(labels, fan_lines, list(dict.fromkeys(memories)), knowledge, recalled)
 
 
 def system_prompt(card: Card) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-SYLLABLE = re.compile("[가-힣一-鿿](?<![하허호히헤흐크키큭])")
-"""What nobody says many times in a row; laughter (하하하, ㅋㅋㅋ, wwww) is something else."""
+SYLLABLE = re.compile("(?![하허호히헤흐크키큭아야어여오요우유으이애에와워草笑])[가-힣一-鿿]")
+"""What nobody says many times in a row, unlike laughter (하하하, 草草草) and drawn-out vowels (와아아아)."""
 
 
 class LoopDetector:

@@ -61,9 +61,8 @@ def _from_facts(composer: Composer, rng: random.Random) -> Dialogue:
     values = [value for value in item.values.values() if value in reply]
     slots = tuple(value for name in copied_slots(item.intent) if (value := item.values[name]) in reply)
     turns = (*composer.history({item.intent.id}, rng), question, reply)
-    fan = tuple(
-        other for other in composer.fan_lines(rng) if other.partition(":")[0] != (line or "").partition(":")[0]
-    )
+    label = (line or "").partition(":")[0]
+    fan = tuple(other for other in composer.fan_lines(rng) if other.partition(":")[0] != label)
     context = ContextLines((*fan, line) if line else fan, recalled=tuple(lines))
     return composer.assemble(turns, "memory", rng, context, answer_slots=slots, copied=values)
 
@@ -90,7 +89,7 @@ def _any_line(composer: Composer, templates: Exchange, rng: random.Random) -> _T
         exchange = intent.tell if intent.tell and rng.random() < 0.7 else intent
         values = composer.sampled(intent, rng)
         line = fill(rng.choice(training_lines(exchange.user)), values)
-        if language_of(line) == language and quotable(line, language):
+        if quotable(line, language):
             return _Told(line, question_for(line, templates, rng), (line, fill(rng.choice(exchange.reply), values)))
     raise AssertionError(f"{composer.voice.name}: fans say nothing that could be quoted")
 

@@ -25,7 +25,7 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How conversations are composed; the defaults are what the shipped models were trained on."""
+    """How conversations are composed; the defaults are what the shipped adapters were trained on."""
 
     shares: Shares = field(default_factory=Shares)
     made_up: float = 0.35
@@ -44,7 +44,7 @@ class Recipe:
     """Share of prompts with facts that the reply does not need."""
 
     unanswered: float = 0.05
-    """Share of questions on the knowledge base whose passage is not in the context."""
+    """Share of questions on the knowledge base whose passage is not in the context; the shipped base saw 0.12."""
 
     noise: float = 0.3
     """Share of user lines that are typed carelessly."""

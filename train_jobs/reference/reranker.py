@@ -1,7 +1,7 @@
 """A small reranker in FlagReranker's format: the base's first blocks, read over question and passage together.
 
-They can copy, so they find what the two have in common; the embedder's blocks, which never saw two texts at once, did
-not learn that in ten minutes.
+The base has learnt to copy from its context, so it may find what the two have in common: not measured yet. The
+embedder's blocks, which never saw two texts at once, did not learn it in eight minutes (docs/log.md).
 """
 
 from __future__ import annotations

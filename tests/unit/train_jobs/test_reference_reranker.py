@@ -66,7 +66,8 @@ def test_a_few_words_of_a_passage_find_it() -> None:
 
     rankings = itertools.islice(RankingSource((asker(),), negatives=2).stream(seed=1), 80)
     searched = [ranking for ranking in rankings if ranking.answered and ranking.query not in ASKED]
-    assert any(set(ranking.query.split()) & set(ranking.passages[0].split()) for ranking in searched)
+    held = [any(word in ranking.passages[0] for word in ranking.query.split()) for ranking in searched]
+    assert sum(held) > 0.8 * len(held) > 5, "some are typed carelessly"
 
 
 def test_without_a_base_there_is_a_clear_error(tmp_path: Path) -> None:
