@@ -51,7 +51,7 @@ def render_context(
     """The context block; empty when there is nothing to say. What was ``recalled`` takes the place of memories."""
     labels = labels or labels_for("ko")
     fan_lines = labels.fan_lines(fan.profile if fan else None)
-    memories = [p.text for p in passages if p.kind == "memory"]
+    memories = [p.text for p in passages if p.kind == "memory" and not recalled]
     if fan and not recalled:
         # The same fact may come back from both stores; the first one counts.
         memories += [*fan.memories[: config.max_memories], *fan.summaries[: config.max_summaries]]

@@ -37,7 +37,7 @@ from core.contracts import (
 from core.errors import Conflict, StoreUnavailable, Unavailable
 from core.logs import get_logger
 from memory.profile_rules import learned
-from memory.recall import asks_back, recalled_of
+from memory.recall import asks_back, in_own_words, recalled_of
 from personas.context_labels import labels_for
 from personas.lorebook import lore_passages
 from personas.macros import StreamFiller, fill, mask
@@ -193,7 +193,8 @@ class ChatTurns:
         profile = labels_for(state.request.persona.card.language).fan_lines(fan.profile)
         memories = [*reversed(fan.memories), *(p.text for p in state.passages if p.kind == "memory")]
         state.recalled = await asyncio.to_thread(recalled_of, state.message, profile, memories, state.history, most)
-        state.passages = [] if state.recalled else state.passages
+        if state.recalled:
+            state.passages = [p for p in state.passages if in_own_words(p.text) in state.recalled]
 
     async def _retrieve(self, state: _State) -> None:
         request = state.request
