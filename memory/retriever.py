@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.contracts import Component, Embedder, Memory, Passage, Reranker
 from core.errors import StoreUnavailable
 from core.logs import get_logger
+from memory.asking import asks_something
 from memory.excerpts import best_sentences, best_window
 from memory.index import KnowledgeChunk, QdrantIndex
 
@@ -33,6 +34,8 @@ class RetrieverConfig(BaseModel):
     """Longer passages are cut to the sentences that fit the question best: a small model reads little."""
     sentences: int = Field(default=0, ge=0)
     """Only this many sentences of the character's knowledge, the best of all passages; 0 keeps the passages."""
+    questions_only: bool = False
+    """The character's knowledge only for lines that ask for something: a small model talks about any passage."""
     embed_timeout_s: float = Field(default=2.0, gt=0)
     """An embedder slower than this is taken for down, and the search goes by words."""
     candidates: int = Field(default=8, ge=1)
@@ -156,7 +159,7 @@ class HybridRetriever:
 
     async def _knowledge(self, text: str, vector: list[float] | None, persona: str) -> list[Passage]:
         config = self._config
-        if config.knowledge == 0:
+        if config.knowledge == 0 or (config.questions_only and not await asyncio.to_thread(asks_something, text)):
             return []
         limit = max(config.candidates, config.knowledge) if self._reranker else config.knowledge
         found = await self._index.search_knowledge(text, vector, persona=persona, limit=limit)

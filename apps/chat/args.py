@@ -122,6 +122,9 @@ class RetrieverArgs(ArgsModel):
     top_sentences: int = Field(default=0, ge=0)
     """Only this many sentences of the passages found, for small models; 0 shows the passages."""
 
+    questions_only: bool = False
+    """Knowledge only for lines that ask for something, for small models that talk about any passage they see."""
+
     scaling: Scaling = Scaling()
 
 

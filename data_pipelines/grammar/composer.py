@@ -19,11 +19,15 @@ from data_pipelines.grammar.reading import quoted_reading, reading
 from data_pipelines.grammar.recipe import Recipe
 from data_pipelines.grammar.typed import in_haeyo, typed_in_a_hurry
 from data_pipelines.grammar.voices import Voice
+from memory.recall import worth_keeping
 from personas.context_labels import ContextLabels, labels_for
 
 MONTHS = tuple(calendar.month_name)[1:]
 BIRTHDAY_WORDS = ("생일", "誕生日", "birthday")
 FAVOURITE_WORDS = ("최애 멤버", "推し", "favourite member")
+
+OWN_WORDS = 0.5
+"""Share of facts about the fan that stand there as the fan said them: the memory keeps both kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +299,14 @@ class Composer:
                 knowledge.append(rng.choice(self.voice.passages).text)
             elif others:
                 other = rng.choice(others)
+                if other.tell and rng.random() < OWN_WORDS:
+                    memories += worth_keeping([self._told_line(other.tell, other, rng)])
+                    continue
                 line = fill(rng.choice(other.context), sample_values(other.slots, rng, self.recipe.made_up))
                 (memories if other.category == "memory" else knowledge).append(line)
+
+    def _told_line(self, tell: Exchange, intent: Intent, rng: random.Random) -> str:
+        return fill(rng.choice(training_lines(tell.user)), self.sampled(intent, rng))
 
     def fan_lines(self, rng: random.Random) -> tuple[str, ...]:
         if rng.random() >= self.recipe.fan_section:
