@@ -229,7 +229,8 @@ def prepare(
 
 
 def _missing(wanted: Mapping[Kind, int], rows: Sequence[Row]) -> dict[Kind, int]:
-    have = Counter(row.kind for row in rows)
+    """What the grammar still has to compose. Facts do not count: so many would leave nothing to it."""
+    have = Counter(row.kind for row in rows if row.dataset_source != "facts")
     return {kind: count - have[kind] for kind, count in wanted.items() if count > have[kind]}
 
 

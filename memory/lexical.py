@@ -18,6 +18,8 @@ from typing import Any
 
 _CONTENT_TAGS = frozenset({"NNG", "NNP", "NR", "XR", "SL", "SH", "SN", "VV", "VA", "W_HASHTAG"})
 _NOUN_TAGS = frozenset({"NNG", "NNP", "XSN"})
+_NAMING_TAGS = _NOUN_TAGS | {"NNB", "NR", "SL", "SN"}
+_MARKS = frozenset({"SF", "SP", "SS", "SSO", "SSC", "SE", "SO", "SW", "SB", "W_EMOJI", "Z_CODA"})
 _EMPTY_WORDS = frozenset({"하", "되", "있", "없", "같", "보", "알", "말", "말하", "가", "오", "주", "거"})
 
 _K1 = 1.2
@@ -90,6 +92,13 @@ def nouns(text: str) -> list[str]:
     with _lock:
         tokens = _kiwi().tokenize(text)
     return [token.form for token in tokens if token.tag in ("NNG", "NNP") and token.form in text]
+
+
+def ends_in_noun(text: str) -> bool:
+    """Whether the last Korean word of ``text`` is a noun, a number or foreign, without a particle or an ending."""
+    with _lock:
+        tokens = [token for token in _kiwi().tokenize(text) if token.tag not in _MARKS]
+    return bool(tokens) and tokens[-1].tag in _NAMING_TAGS
 
 
 def without_particle(word: str) -> str:

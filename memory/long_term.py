@@ -21,8 +21,8 @@ class LongTermConfig(BaseModel):
 
     summaries: int = Field(default=3, ge=0)
     """Newest conversation summaries in a fan's context."""
-    memories: int = Field(default=8, ge=0)
-    """Newest memories in a fan's context."""
+    memories: int = Field(default=32, ge=0)
+    """Newest memories in a fan's context; the prompt shows fewer, all may be asked back for."""
 
 
 class PostgresMemory:
@@ -88,7 +88,7 @@ class PostgresMemory:
         )
         async with self.database.transaction() as connection:
             rows = (await connection.execute(query)).all()
-        return [Message(role, content) for role, content in reversed(rows)]  # type: ignore[arg-type]  # the table allows no other role
+        return [Message(role, content) for role, content in reversed(rows)]  # type: ignore[arg-type]  # only these two are ever written
 
     async def fan_context(self, fan_id: str, persona: str) -> FanContext:
         async with self.database.transaction() as connection:

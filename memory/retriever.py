@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.contracts import Component, Embedder, Memory, Passage, Reranker
 from core.errors import StoreUnavailable
 from core.logs import get_logger
+from memory.asking import asks_something
+from memory.excerpts import best_sentences, best_window
 from memory.index import KnowledgeChunk, QdrantIndex
-
-_SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
 
 
 class RetrieverConfig(BaseModel):
@@ -33,6 +32,10 @@ class RetrieverConfig(BaseModel):
     """The same for a memory."""
     max_passage_chars: int = Field(default=240, ge=20)
     """Longer passages are cut to the sentences that fit the question best: a small model reads little."""
+    sentences: int = Field(default=0, ge=0)
+    """Only this many sentences of the character's knowledge, the best of all passages; 0 keeps the passages."""
+    questions_only: bool = False
+    """The character's knowledge only for lines that ask for something: a small model talks about any passage."""
     embed_timeout_s: float = Field(default=2.0, gt=0)
     """An embedder slower than this is taken for down, and the search goes by words."""
     candidates: int = Field(default=8, ge=1)
@@ -91,6 +94,8 @@ class HybridRetriever:
         kept, memories = await asyncio.gather(
             self._knowledge(text, vector, persona), self._memories(text, vector, persona, fan_id)
         )
+        if self._config.sentences:
+            kept = await asyncio.to_thread(best_sentences, text, kept, self._config.sentences)
         kept += [p for p in memories if p.score >= self._config.memory_threshold]
         shortened = [
             replace(passage, text=best_window(passage.text, text, self._config.max_passage_chars)) for passage in kept
@@ -154,7 +159,7 @@ class HybridRetriever:
 
     async def _knowledge(self, text: str, vector: list[float] | None, persona: str) -> list[Passage]:
         config = self._config
-        if config.knowledge == 0:
+        if config.knowledge == 0 or (config.questions_only and not await asyncio.to_thread(asks_something, text)):
             return []
         limit = max(config.candidates, config.knowledge) if self._reranker else config.knowledge
         found = await self._index.search_knowledge(text, vector, persona=persona, limit=limit)
@@ -186,31 +191,3 @@ class HybridRetriever:
     def _fingerprint(self, chunk: KnowledgeChunk) -> str:
         parts = (self._embedding, chunk.text, chunk.title, chunk.category, chunk.source)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-
-
-def best_window(passage: str, question: str, limit: int) -> str:
-    """The neighbouring sentences of ``passage``, at most ``limit`` characters, that share most with the question."""
-    if len(passage) <= limit:
-        return passage
-    sentences = [sentence.strip() for sentence in _SENTENCE.findall(passage) if sentence.strip()]
-    wanted = _bigrams(question)
-    best, best_score = passage[:limit].rstrip(), -1
-    for start in range(len(sentences)):
-        window = _grown(sentences, start, limit)
-        score = len(wanted & _bigrams(window))
-        if score > best_score:
-            best, best_score = window, score
-    return best
-
-
-def _grown(sentences: Sequence[str], start: int, limit: int) -> str:
-    window = sentences[start][:limit].rstrip()
-    for sentence in sentences[start + 1 :]:
-        if len(window) + 1 + len(sentence) > limit:
-            break
-        window = f"{window} {sentence}"
-    return window
-
-
-def _bigrams(text: str) -> set[str]:
-    return {word[i : i + 2] for word in text.lower().split() for i in range(len(word) - 1)}

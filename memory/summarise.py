@@ -23,6 +23,7 @@ from core.logs import get_logger
 from memory import fact_rules, fact_rules_ja
 from memory.fact_rules import mood_of, with_particle
 from memory.lexical import is_japanese, nouns
+from memory.recall import worth_keeping
 
 Complete = Callable[[Sequence[Message]], Awaitable[str]]
 """A chat completion: messages in, text out."""
@@ -62,14 +63,14 @@ class Summariser(Protocol):
 
 
 class ExtractiveSummariser:
-    """Rules over the fan's own messages: what it keeps, the fan said."""
+    """Rules over the fan's own messages: what it keeps, the fan said, if need be in their own words."""
 
     async def summarise(self, messages: Sequence[Message]) -> Summary:
         return await asyncio.to_thread(self.extract, messages)
 
     def extract(self, messages: Sequence[Message]) -> Summary:
         said = [message.content for message in messages if message.role == "user"]
-        facts = dict.fromkeys(fact for text in said for fact in _rules_for(text).extract_facts([text]))
+        facts = dict.fromkeys(fact for text in said for fact in _facts_of(text))
         profiles = [_rules_for(text).profile_facts([text]) for text in said]
         favorite = next((profile.favorite for profile in reversed(profiles) if profile.favorite), None)
         birthday = next((profile.birthday for profile in reversed(profiles) if profile.birthday), None)
@@ -119,6 +120,11 @@ def _is_usable(fact: str, said: str) -> bool:
     words = re.findall(r"[가-힣A-Za-z0-9]{2,}|[一-鿿]{2,}|[ァ-ヺー]{2,}", claim)
     kana = re.findall(r"(?=([ぁ-ゖ]{3}))", claim.removesuffix("。"))
     return any(word[:2] in said for word in words) or any(word in said for word in kana)
+
+
+def _facts_of(text: str) -> list[str]:
+    """What the rules understand, else the fan's own words: nothing that was told is lost for want of a rule."""
+    return _rules_for(text).extract_facts([text]) or worth_keeping([text])
 
 
 def _rules_for(text: str) -> ModuleType:

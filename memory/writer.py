@@ -208,7 +208,7 @@ async def _load(connection: AsyncConnection, session_id: str) -> _Work | None:
             .order_by(MessageRow.created_at, MessageRow.turn_id, MessageRow.position)
         )
     ).all()
-    messages = tuple(Message(role, content) for _, role, content, blocked in rows if not blocked)  # type: ignore[arg-type]  # the table allows no other role
+    messages = tuple(Message(role, content) for _, role, content, blocked in rows if not blocked)  # type: ignore[arg-type]  # only these two are ever written
     last = max((message_id for message_id, *_ in rows), default=through)
     return _Work(session_id, persona, fan_id, last_active_at, last, messages)
 

@@ -16,7 +16,7 @@ _MONTHS = (
 
 @dataclass(frozen=True, slots=True)
 class ContextLabels:
-    """Headings of the three sections and the labels of the fan's profile, in one language."""
+    """Headings of the four sections and the labels of the fan's profile, in one language."""
 
     fan: str
     """Heading over what is known of the fan."""
@@ -26,6 +26,9 @@ class ContextLabels:
 
     knowledge: str
     """Heading over what the character knows."""
+
+    recalled: str
+    """Heading over what answers the fan's question about themselves."""
 
     name: str
     """Label of the fan's name."""
@@ -56,9 +59,13 @@ class ContextLabels:
 
 
 _LABELS = {
-    "ko": ContextLabels("[팬]", "[기억]", "[자료]", "이름", "생일", "최애", "{month}월 {day}일"),
-    "ja": ContextLabels("[相手]", "[記憶]", "[資料]", "名前", "誕生日", "推し", "{month}月{day}日"),
-    "en": ContextLabels("[USER]", "[MEMORY]", "[DOCUMENTS]", "Name", "Birthday", "Favourite", "{month_name} {day}"),
+    "ko": ContextLabels("[팬]", "[기억]", "[자료]", "[떠오른 말]", "이름", "생일", "최애", "{month}월 {day}일"),
+    "ja": ContextLabels(
+        "[相手]", "[記憶]", "[資料]", "[思い出した言葉]", "名前", "誕生日", "推し", "{month}月{day}日"
+    ),
+    "en": ContextLabels(
+        *("[USER]", "[MEMORY]", "[DOCUMENTS]", "[RECALLED]"), *("Name", "Birthday", "Favourite", "{month_name} {day}")
+    ),
 }
 
 
@@ -73,7 +80,11 @@ def labels_for(language: str) -> ContextLabels:
 
 
 def render_sections(
-    labels: ContextLabels, fan_lines: Sequence[str], memories: Sequence[str], knowledge: Sequence[str]
+    labels: ContextLabels,
+    fan_lines: Sequence[str],
+    memories: Sequence[str],
+    knowledge: Sequence[str],
+    recalled: Sequence[str] = (),
 ) -> str:
     """The context block: every section that holds something, in the fixed order.
 
@@ -83,6 +94,7 @@ def render_sections(
         (labels.fan, [one_line(line) for line in fan_lines]),
         (labels.memories, [f"- {one_line(line)}" for line in memories]),
         (labels.knowledge, [f"- {one_line(line)}" for line in knowledge]),
+        (labels.recalled, [f"- {one_line(line)}" for line in recalled]),
     )
     return "\n".join("\n".join([heading, *lines]) for heading, lines in sections if lines)
 

@@ -33,6 +33,10 @@ class PromptConfig(BaseModel):
 
     max_summaries: int = Field(default=2, ge=0)
     max_memories: int = Field(default=4, ge=0)
+    recalled_lines: int = Field(default=0, ge=0)
+    """When the fan asks for what they told, only this many lines that answer are shown, in place of memories and
+    of what was retrieved; 0 leaves the finding to the model. For models too small to find it."""
+
     names: Literal["macro", "plain"] = "macro"
     """``macro`` keeps ``{{user}}`` in the prompt; ``plain`` is for models that should see the name."""
 
@@ -42,16 +46,17 @@ def render_context(
     passages: Sequence[Passage],
     config: PromptConfig,
     labels: ContextLabels | None = None,
+    recalled: Sequence[str] = (),
 ) -> str:
-    """The context block; empty when there is nothing to say."""
+    """The context block; empty when there is nothing to say. What was ``recalled`` takes the place of memories."""
     labels = labels or labels_for("ko")
-    memories = [p.text for p in passages if p.kind == "memory"]
-    if fan:
+    fan_lines = labels.fan_lines(fan.profile if fan else None)
+    memories = [p.text for p in passages if p.kind == "memory" and not recalled]
+    if fan and not recalled:
         # The same fact may come back from both stores; the first one counts.
         memories += [*fan.memories[: config.max_memories], *fan.summaries[: config.max_summaries]]
     knowledge = [p.text for p in passages if p.kind == "knowledge"]
-    fan_lines = labels.fan_lines(fan.profile if fan else None)
-    return render_sections(labels, fan_lines, list(dict.fromkeys(memories)), knowledge)
+    return render_sections(labels, fan_lines, list(dict.fromkeys(memories)), knowledge, recalled)
 
 
 def system_prompt(card: Card) -> str:
@@ -67,13 +72,14 @@ def build_prompt(
     passages: Sequence[Passage],
     config: PromptConfig,
     count_tokens: TokenCount,
+    recalled: Sequence[str] = (),
 ) -> list[Message]:
     """Assemble the prompt and leave out what does not fit, oldest turns first."""
     system = Message("system", system_prompt(card))
     labels = labels_for(card.language)
     kept_history, kept_passages = list(history), list(passages)
     while True:
-        context = render_context(fan, kept_passages, config, labels)
+        context = render_context(fan, kept_passages, config, labels, recalled)
         prompt = [system, *kept_history, *_last_messages(context, message, config.context_placement)]
         size = sum(count_tokens(m.content) + _TOKENS_PER_MESSAGE for m in prompt)
         if size <= config.max_prompt_tokens:

@@ -20,6 +20,7 @@ _LANGUAGES: tuple[tuple[SpeechLevel, ...], ...] = (("banmal", "haeyo", "hapsyo")
 _FORMAL = re.compile(r"(니다|니까|시오|십쇼|ᆸ시다|읍시다|올시다|나이다)$")
 _ADORNMENT = re.compile(r"[^\w\s.,!?…~'\"()\-:%·]|[ㄱ-ㅎㅏ-ㅣ]+|~+")
 _SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+_QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^「」]*」')
 
 _CLOSING = ("SF", "SP", "SS", "SSO", "SSC", "SE", "SO", "SW", "SB")
 
@@ -75,11 +76,13 @@ class SpeechClassifier:
         """Split at punctuation and, where it is missing, where the grammar says so."""
         found: list[str] = []
         for line in text.splitlines():
-            found += japanese_speech.sentences(line) if japanese_speech.is_japanese(line) else self._korean(line)
+            japanese = japanese_speech.is_japanese(_QUOTED.sub("", line))
+            found += japanese_speech.sentences(line) if japanese else self._korean(line)
         return found
 
     def _korean(self, text: str) -> list[str]:
-        clean = _clean(text)
+        """What stands in quotation marks are somebody else's words, whatever their level."""
+        clean = _clean(_QUOTED.sub('"그 말"', text))
         parts = [part for piece in _SENTENCE.findall(clean) for part in self._kiwi.split_into_sents(piece)]
         return [part.text.strip() for part in parts if part.text.strip()]
 

@@ -119,6 +119,12 @@ class RetrieverArgs(ArgsModel):
     """Probability of being an answer below which a passage that was read is left out."""
 
     max_passage_chars: int = Field(default=240, ge=40)
+    top_sentences: int = Field(default=0, ge=0)
+    """Only this many sentences of the passages found, for small models; 0 shows the passages."""
+
+    questions_only: bool = False
+    """Knowledge only for lines that ask for something, for small models that talk about any passage they see."""
+
     scaling: Scaling = Scaling()
 
 

@@ -81,6 +81,8 @@ class RetrieverDeployment:
                 knowledge=args.top_knowledge,
                 memories=args.top_memories,
                 max_passage_chars=args.max_passage_chars,
+                sentences=args.top_sentences,
+                questions_only=args.questions_only,
                 embed_timeout_s=args.timeout_s / 2,  # the search by words needs the rest
                 knowledge_threshold=args.knowledge_threshold,
                 memory_threshold=args.memory_threshold,

@@ -37,6 +37,8 @@ from core.contracts import (
 from core.errors import Conflict, StoreUnavailable, Unavailable
 from core.logs import get_logger
 from memory.profile_rules import learned
+from memory.recall import asks_back, in_own_words, recalled_of
+from personas.context_labels import labels_for
 from personas.lorebook import lore_passages
 from personas.macros import StreamFiller, fill, mask
 from personas.prompt import build_prompt
@@ -58,6 +60,8 @@ class _State:
     history: list[Message] = field(default_factory=list)
     fan: FanContext | None = None
     passages: list[Passage] = field(default_factory=list)
+    recalled: list[str] = field(default_factory=list)
+    """What answers the fan's question about themselves, if they ask one."""
     adapter: AdapterRef | None = None
     verdict: Verdict = field(default_factory=Verdict.ok)
     stored: str = ""
@@ -118,6 +122,7 @@ class ChatTurns:
     async def _deltas(self, state: _State) -> AsyncGenerator[Delta, None]:
         await self._gather(state)
         await self._learn(state)
+        await self._recall(state)
         async with aclosing(self._reply(state)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -175,9 +180,21 @@ class ChatTurns:
         request, known = state.request, state.fan.profile if state.fan else None
         if request.fan_id is None or not state.verdict.allowed or "postgres" in state.degraded:
             return
-        if profile := learned(known, request.fan_id, request.message):
+        # The rules split words into morphemes, which takes a second the first time.
+        if profile := await asyncio.to_thread(learned, known, request.fan_id, request.message):
             state.fan = replace(state.fan or FanContext(), profile=profile)
             await self._or_degrade(state, "postgres", done(self._services.long_term.fill_profile(profile)), False)
+
+    async def _recall(self, state: _State) -> None:
+        """When the fan asks for what they told, the lines that answer take the place of what was retrieved."""
+        most, fan = self._limits.prompt.recalled_lines, state.fan or FanContext()
+        if not most or not state.verdict.allowed or not asks_back(state.message):
+            return
+        profile = labels_for(state.request.persona.card.language).fan_lines(fan.profile)
+        memories = [*reversed(fan.memories), *(p.text for p in state.passages if p.kind == "memory")]
+        state.recalled = await asyncio.to_thread(recalled_of, state.message, profile, memories, state.history, most)
+        if state.recalled:
+            state.passages = [p for p in state.passages if in_own_words(p.text) in state.recalled]
 
     async def _retrieve(self, state: _State) -> None:
         request = state.request
@@ -258,7 +275,9 @@ class ChatTurns:
         if request.scenario:
             passages.insert(0, Passage("scenario", request.scenario, "scenario", "scenario", 1.0))
         config = self._limits.prompt
-        prompt = build_prompt(card, state.history, state.message, state.fan, passages, config, count_tokens)
+        prompt = build_prompt(
+            card, state.history, state.message, state.fan, passages, config, count_tokens, state.recalled
+        )
         if config.names == "plain":
             return [Message(m.role, fill(m.content, state.name)) for m in prompt]
         return prompt
@@ -339,7 +358,7 @@ class ChatTurns:
             blocked=not state.verdict.allowed,
             category=state.verdict.category,
             degraded=tuple(state.degraded),
-            sources=tuple(p.as_source() for p in state.passages) if state.verdict.allowed else (),
+            sources=tuple(dict.fromkeys(p.as_source() for p in state.passages if state.verdict.allowed)),
             adapter=state.adapter.adapter_id if state.adapter else None,
             durable=durable,
             usage=state.usage,

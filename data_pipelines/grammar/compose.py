@@ -10,21 +10,29 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypedDict
 
 from core.errors import ConfigurationError
+from data_pipelines.grammar.asking_back import asked_back
 from data_pipelines.grammar.composer import Composer, row_rng
 from data_pipelines.grammar.dialogue import Dialogue
 from data_pipelines.grammar.voices import Voice, character_voice
 from data_pipelines.rows import READS_CONTEXT, kind_of
 
+Draw = Callable[[random.Random], Dialogue]
+"""Composes one conversation."""
+
 HANGUL = re.compile("[가-힣]")
 
-READING = 0.6
+READING = 0.75
 """Share of worldview and multilingual rows that are questions with passages to read."""
 
-TOLD = 0.15
+TOLD = 0.1
 """Share of persona rows in which the fan tells something and asks for it later."""
+
+ASKED_BACK = 0.28
+"""Share of persona rows in which the fan asks for something that serving recalls."""
 
 
 class ComposedRow(TypedDict):
@@ -52,28 +60,34 @@ def _row(dialogue: Dialogue) -> ComposedRow:
     return {"category": dialogue.category, "messages": messages, "style_tags": tags}
 
 
-def _drawer(voice: Voice, kind: str) -> Callable[[random.Random], Dialogue]:
+def _drawer(voice: Voice, kind: str) -> Draw:
     """How one conversation of ``kind`` is drawn."""
     composer = Composer(voice)
     chosen = [intent for intent in voice.intents if kind_of(intent.category) == kind]
-    special, share = _special(voice, composer, kind)
-    if not chosen and special is None:
+    special = _special(voice, composer, kind)
+    if not chosen and not special:
         raise ConfigurationError(f"{voice.name}: no intents of the kind {kind!r} under its folder intents/")
+    rest = 1.0 - sum(special.values()) if chosen else 0.0
+
+    def from_intent(rng: random.Random) -> Dialogue:
+        return composer.from_intent(rng.choice(chosen), rng)
+
+    ways = {**special, from_intent: rest}
 
     def draw(rng: random.Random) -> Dialogue:
-        if special and (not chosen or rng.random() < share):
-            return special(rng)
-        return composer.from_intent(rng.choice(chosen), rng)
+        return rng.choices(list(ways), list(ways.values()))[0](rng)
 
     return draw
 
 
-def _special(voice: Voice, composer: Composer, kind: str) -> tuple[Callable[[random.Random], Dialogue] | None, float]:
+def _special(voice: Voice, composer: Composer, kind: str) -> dict[Draw, float]:
     """What a kind has besides its intents, and how often."""
     if kind == "persona":
-        return (composer.told if composer.tellable else None), TOLD
+        told: dict[Draw, float] = {composer.told: TOLD} if composer.tellable else {}
+        quotes: dict[Draw, float] = {partial(asked_back, composer): ASKED_BACK} if voice.quoting.asked_back else {}
+        return {**told, **quotes}
     facts = voice.facts if kind == "worldview" else ()
     if kind == "multilingual":
         facts = tuple(item for item in voice.facts if not HANGUL.search(item.fact.ask[0]))
     reader = Composer(replace(voice, facts=facts))
-    return (reader.from_facts if facts else None), READING
+    return {reader.from_facts: READING} if facts else {}

@@ -15,65 +15,19 @@ from core.contracts import USER_MACRO
 from data_pipelines.grammar.dialogue import ContextLines, Dialogue
 from data_pipelines.grammar.intents import Exchange, Intent, fill, has_slot, sample_values, training_lines
 from data_pipelines.grammar.made_up import made_up_like
-from data_pipelines.grammar.reading import reading
+from data_pipelines.grammar.reading import quoted_reading, reading
+from data_pipelines.grammar.recipe import Recipe
 from data_pipelines.grammar.typed import in_haeyo, typed_in_a_hurry
 from data_pipelines.grammar.voices import Voice
+from memory.recall import worth_keeping
 from personas.context_labels import ContextLabels, labels_for
 
 MONTHS = tuple(calendar.month_name)[1:]
 BIRTHDAY_WORDS = ("생일", "誕生日", "birthday")
 FAVOURITE_WORDS = ("최애 멤버", "推し", "favourite member")
 
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """How often each kind of conversation is composed, where a voice has what it needs; the rest is talk."""
-
-    seeds: float = 0.10
-    facts: float = 0.25
-    """Questions on the knowledge base, with the passages that answer them."""
-
-    told: float = 0.15
-    """Facts that the fan tells and asks for some turns later."""
-
-    drills: float = 0.12
-    """Several questions in a row on one context."""
-
-    recall: float = 0.13
-    """One question whose answer stands in the context."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How conversations are composed; the defaults are what the shipped models were trained on."""
-
-    shares: Shares = field(default_factory=Shares)
-    made_up: float = 0.35
-    """Share of slots that are filled with a word that does not exist."""
-
-    alone: float = 0.4
-    """Share of conversations without earlier turns."""
-
-    max_history: int = 6
-    """Most earlier exchanges."""
-
-    fan_section: float = 0.5
-    """Share of prompts that say something about the fan."""
-
-    distractors: float = 0.5
-    """Share of prompts with facts that the reply does not need."""
-
-    unanswered: float = 0.12
-    """Share of questions on the knowledge base whose passage is not in the context."""
-
-    noise: float = 0.3
-    """Share of user lines that are typed carelessly."""
-
-    polite_users: float = 0.12
-    """Share of Korean user lines that are put into 해요체."""
-
-    brief: float = 0.0
-    """Share of conversations with only the first sentence of the system prompt: a third of the tokens less."""
+OWN_WORDS = 0.5
+"""Share of facts about the fan that stand there as the fan said them: the memory keeps both kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +74,12 @@ class Composer:
         """A conversation that ends with ``intent``; its facts stand in the context."""
         values = sample_values(intent.slots, rng, self.recipe.made_up)
         line = user_line or rng.choice(training_lines(intent.user))
-        turns = [self._typed(fill(line, values), intent.category, rng), fill(rng.choice(intent.reply), values)]
+        turns = [self.typed(fill(line, values), intent.category, rng), fill(rng.choice(intent.reply), values)]
         if intent.follow and not intent.context and user_line is None and rng.random() < 0.4:
             turns += self._exchange(intent.follow, intent.category, values, rng)
         slots = tuple(values[name] for name in copied_slots(intent) if values[name] in turns[-1])
-        return self._dialogue(
-            (*self._history({intent.id}, rng), *turns),
+        return self.assemble(
+            (*self.history({intent.id}, rng), *turns),
             intent.category,
             rng,
             context=self._context([Told(intent, values)], rng),
@@ -135,11 +89,11 @@ class Composer:
 
     def drill(self, rng: random.Random) -> Dialogue:
         """Several questions in a row on one context."""
-        asked = self._distinct(self._askable(), rng.randint(2, 5), rng)
+        asked = self.distinct(self._askable(), rng.randint(2, 5), rng)
         turns = [
             line for item in asked for line in self._exchange(item.intent, item.intent.category, item.values, rng)
         ]
-        return self._dialogue(
+        return self.assemble(
             tuple(turns),
             "memory",
             rng,
@@ -151,19 +105,19 @@ class Composer:
 
     def told(self, rng: random.Random) -> Dialogue:
         """The fan tells things, talks on, and asks for them later."""
-        asked = self._distinct(self.tellable, rng.choice((1, 1, 2, 3)), rng)
+        asked = self.distinct(self.tellable, rng.choice((1, 1, 2, 3)), rng)
         turns: list[str] = []
         for item in asked:
             if item.intent.tell:
                 turns += self._exchange(item.intent.tell, "memory", item.values, rng)
             between = rng.randint(0, min(2, self.recipe.max_history))
-            turns += self._history({other.intent.id for other in asked}, rng, between)
-        turns += self._history({item.intent.id for item in asked}, rng, rng.randint(0, self.recipe.max_history))
+            turns += self.history({other.intent.id for other in asked}, rng, between)
+        turns += self.history({item.intent.id for item in asked}, rng, rng.randint(0, self.recipe.max_history))
         rng.shuffle(asked)
         for item in asked:
             turns += self._exchange(item.intent, "memory", item.values, rng)
-        context = ContextLines(self._fan(rng)) if rng.random() < 0.7 else self._context([], rng)
-        return self._dialogue(
+        context = ContextLines(self.fan_lines(rng)) if rng.random() < 0.7 else self._context([], rng)
+        return self.assemble(
             tuple(turns),
             "memory",
             rng,
@@ -175,16 +129,20 @@ class Composer:
     def from_facts(self, rng: random.Random) -> Dialogue:
         """Questions on the knowledge base: mostly as serving asks them, partly several on one context."""
         count = 1 if rng.random() < 0.5 else rng.randint(2, 4)
-        found = reading(self.voice, count, self.recipe.made_up, self.recipe.unanswered, rng)
-        history = self._history(set(), rng) if count == 1 else []
+        recipe = self.recipe
+        if self.voice.quoting.quoted:
+            count, found = 1, quoted_reading(self.voice, recipe.made_up, recipe.unanswered, rng)
+        else:
+            found = reading(self.voice, count, recipe.made_up, recipe.unanswered, rng)
+        history = self.history(set(), rng) if count == 1 else []
         turns = [*history]
         for question, answer in found.exchanges:
-            turns += [self._typed(question, "knowledge", rng), answer]
-        return self._dialogue(
+            turns += [self.typed(question, "knowledge", rng), answer]
+        return self.assemble(
             tuple(turns),
             "knowledge",
             rng,
-            context=ContextLines(self._fan(rng), (), found.passages),
+            context=ContextLines(self.fan_lines(rng), (), found.passages),
             context_at=len(history),
             answer_slots=found.gold,
             copied=found.golds,
@@ -193,15 +151,17 @@ class Composer:
     def from_seed(self, rng: random.Random) -> Dialogue:
         seed = rng.choice(self.voice.seeds)
         is_memory = seed.category == "memory"
-        context = ContextLines(self._fan(rng), seed.context if is_memory else (), () if is_memory else seed.context)
-        return self._dialogue(seed.turns, seed.category, rng, context=context)
+        context = ContextLines(
+            self.fan_lines(rng), seed.context if is_memory else (), () if is_memory else seed.context
+        )
+        return self.assemble(seed.turns, seed.category, rng, context=context)
 
     def small_talk(self, rng: random.Random) -> Dialogue:
         turns: list[str] = []
         for _ in range(rng.randint(1, 4)):
             question, answer = rng.choice(self.voice.pairs)
-            turns += [self._typed(question, "everyday", rng), answer]
-        return self._dialogue(tuple(turns), "everyday", rng, context=ContextLines())
+            turns += [self.typed(question, "everyday", rng), answer]
+        return self.assemble(tuple(turns), "everyday", rng, context=ContextLines())
 
     # --- what training never sees -----------------------------------------------------------------------------
 
@@ -237,7 +197,7 @@ class Composer:
 
     # --- parts ------------------------------------------------------------------------------------------------
 
-    def _dialogue(
+    def assemble(
         self,
         turns: tuple[str, ...],
         category: str,
@@ -261,7 +221,7 @@ class Composer:
         """Intents whose facts a fan can tell and ask for."""
         return [intent for intent in self.voice.intents if intent.tell and copied_slots(intent)]
 
-    def _distinct(self, intents: Sequence[Intent], count: int, rng: random.Random) -> list[Told]:
+    def distinct(self, intents: Sequence[Intent], count: int, rng: random.Random) -> list[Told]:
         """Up to ``count`` of ``intents`` whose facts cannot be mistaken for each other's."""
         found: list[Told] = []
         taken: set[str] = set()
@@ -273,9 +233,9 @@ class Composer:
 
     def _exchange(self, exchange: Exchange, category: str, values: dict[str, str], rng: random.Random) -> list[str]:
         line = fill(rng.choice(training_lines(exchange.user)), values)
-        return [self._typed(line, category, rng), fill(rng.choice(exchange.reply), values)]
+        return [self.typed(line, category, rng), fill(rng.choice(exchange.reply), values)]
 
-    def _history(self, without: set[str], rng: random.Random, exchanges: int | None = None) -> list[str]:
+    def history(self, without: set[str], rng: random.Random, exchanges: int | None = None) -> list[str]:
         """Earlier exchanges of the same voice that need no facts; some conversations have none."""
         talk = [other for other in self.voice.intents if not other.context and other.id not in without]
         if exchanges is None:
@@ -290,14 +250,14 @@ class Composer:
         return turns[: 2 * exchanges]
 
     def _context(self, items: Sequence[Told], rng: random.Random) -> ContextLines:
-        fan, memories, knowledge = list(self._fan(rng)), list[str](), list[str]()
+        fan, memories, knowledge = list(self.fan_lines(rng)), list[str](), list[str]()
         for item in items:
-            line = self._profile_line(item)
-            if line and (line in self._facts(item) or rng.random() < 0.6):
+            line = self.profile_line(item)
+            if line and (line in self.facts_of(item) or rng.random() < 0.6):
                 label = line.partition(":")[0]
                 fan = [*(other for other in fan if not other.startswith(label)), line]
             else:
-                (memories if item.intent.category == "memory" else knowledge).extend(self._facts(item))
+                (memories if item.intent.category == "memory" else knowledge).extend(self.facts_of(item))
         if rng.random() < self.recipe.distractors:
             self._add_distractors(items, memories, knowledge, rng)
         rng.shuffle(memories)
@@ -305,13 +265,17 @@ class Composer:
         return ContextLines(tuple(fan), tuple(memories), tuple(knowledge))
 
     @staticmethod
-    def _facts(item: Told) -> list[str]:
+    def facts_of(item: Told) -> list[str]:
         return [fill(text, item.values) for text in item.intent.context]
 
-    def _profile_line(self, item: Told) -> str | None:
+    def sampled(self, intent: Intent, rng: random.Random) -> dict[str, str]:
+        """Values for the blanks of ``intent``, some of them words that do not exist."""
+        return sample_values(intent.slots, rng, self.recipe.made_up)
+
+    def profile_line(self, item: Told) -> str | None:
         """The fact as the profile has it, when it is one that a profile holds."""
         labels, text = labels_for(self.voice.language), " ".join(item.intent.context)
-        said = self._facts(item)
+        said = self.facts_of(item)
         if len(said) == 1 and said[0].startswith((f"{labels.birthday}: ", f"{labels.favorite}: ")):
             return said[0]
         if {"month", "day"} <= item.values.keys() and any(word in text for word in BIRTHDAY_WORDS):
@@ -335,10 +299,16 @@ class Composer:
                 knowledge.append(rng.choice(self.voice.passages).text)
             elif others:
                 other = rng.choice(others)
+                if other.tell and rng.random() < OWN_WORDS:
+                    memories += worth_keeping([self._told_line(other.tell, other, rng)])
+                    continue
                 line = fill(rng.choice(other.context), sample_values(other.slots, rng, self.recipe.made_up))
                 (memories if other.category == "memory" else knowledge).append(line)
 
-    def _fan(self, rng: random.Random) -> tuple[str, ...]:
+    def _told_line(self, tell: Exchange, intent: Intent, rng: random.Random) -> str:
+        return fill(rng.choice(training_lines(tell.user)), self.sampled(intent, rng))
+
+    def fan_lines(self, rng: random.Random) -> tuple[str, ...]:
         if rng.random() >= self.recipe.fan_section:
             return ()
         labels = labels_for(self.voice.language)
@@ -350,7 +320,7 @@ class Composer:
             lines.append(f"{labels.favorite}: {made_up_like(favourite, rng) if rng.random() < 0.2 else favourite}")
         return tuple(lines)
 
-    def _typed(self, line: str, category: str, rng: random.Random) -> str:
+    def typed(self, line: str, category: str, rng: random.Random) -> str:
         if self.voice.language == "ko" and rng.random() < self.recipe.polite_users:
             line = in_haeyo(line)
         if rng.random() >= self.recipe.noise or not line.strip():

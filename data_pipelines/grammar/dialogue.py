@@ -22,10 +22,12 @@ class ContextLines:
     fan: tuple[str, ...] = ()
     memories: tuple[str, ...] = ()
     knowledge: tuple[str, ...] = ()
+    recalled: tuple[str, ...] = ()
+    """What answers the fan's question about themselves, as ``memory.recall`` finds it."""
 
     def render(self, language: str) -> str:
         """Exactly as serving renders it; empty when there is nothing to say."""
-        return render_sections(labels_for(language), self.fan, self.memories, self.knowledge)
+        return render_sections(labels_for(language), self.fan, self.memories, self.knowledge, self.recalled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_pipelines.grammar.facts import GroundedFact, shared_pairs
 from data_pipelines.grammar.intents import training_lines
 from data_pipelines.grammar.voices import Voice
+from memory.excerpts import picked, sentences
 
 MOST_PASSAGES = 3
 
 LOOK_ALIKE = 0.7
 """Share of distractors that share words with the question, as those that a search brings do."""
+
+SENTENCES = 2
+"""Sentences that ``serve_local.yaml`` shows (``top_sentences``)."""
+
+ONE_SENTENCE = 0.2
+"""Share of quoted answers with only the sentence that answers."""
 
 LOOKED_AT = 16
 """Passages among which a look-alike is sought; all of them would take too long for every conversation."""
@@ -53,6 +61,31 @@ def reading(voice: Voice, count: int, made_up: float, unanswered: float, rng: ra
     passages = [*texts.values(), *_others(voice, chosen, MOST_PASSAGES - len(texts), rng)]
     rng.shuffle(passages)
     return Reading(tuple(passages), tuple(exchanges), tuple(golds))
+
+
+def quoted_reading(voice: Voice, made_up: float, unanswered: float, rng: random.Random) -> Reading:
+    """One question on the sentences that serving would pick, and the reply that quotes them."""
+    item = rng.choice(voice.facts)
+    question = rng.choice(training_lines(item.fact.ask))
+    if voice.unknown and rng.random() < unanswered:
+        found = _without_answer(voice, item, rng)
+        return Reading(tuple(_shown(question, found.passages)), ((question, found.exchanges[0][1]),))
+    told = item.made_up(rng) if rng.random() < made_up else item
+    gold = told.fact.gold[0]
+    lines = _shown(question, [told.passage.text, *_others(voice, [item], 1, rng)])
+    answering = [line for line in sentences(told.passage.text) if gold in line] or [told.passage.text]
+    if not any(gold in line for line in lines):
+        lines = [*lines[:-1], answering[0]]
+    if rng.random() < ONE_SENTENCE:
+        lines = [line for line in lines if gold in line][:1]
+    answer = voice.quoting.answer(question, lines, rng)
+    assert answer is not None, "the voice quotes in the language of its questions"
+    return Reading(tuple(lines), ((question, answer),), (gold,))
+
+
+def _shown(question: str, passages: Sequence[str]) -> list[str]:
+    """What serving shows of the passages."""
+    return picked(question, [sentence for text in passages for sentence in sentences(text)], SENTENCES)
 
 
 def _together(voice: Voice, count: int, rng: random.Random) -> list[GroundedFact]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -12,6 +12,7 @@ from core.errors import ConfigurationError
 from core.settings import get_settings
 from data_pipelines.grammar.facts import GroundedFact, Passage, grounded, load_facts, load_passages
 from data_pipelines.grammar.intents import Intent, Seed, load_intents, load_seeds
+from data_pipelines.grammar.quoting import Quoting, is_special
 from personas.loader import load_card
 from personas.prompt import system_prompt
 
@@ -39,6 +40,9 @@ class Voice:
 
     pairs: tuple[tuple[str, str], ...] = ()
     """Public small talk: question and answer."""
+
+    quoting: Quoting = field(default_factory=Quoting)
+    """How it gives back lines word for word."""
 
     noisy: bool = True
     """Whether its users type ㅋㅋ and ㅠㅠ."""
@@ -70,13 +74,14 @@ def character_voice(character: str) -> Voice:
     return Voice(
         name=character,
         systems=(system_prompt(card),),
-        intents=tuple(intent for intent in intents if intent.id != UNKNOWN),
+        intents=tuple(intent for intent in intents if intent.id != UNKNOWN and not is_special(intent)),
         language=card.language,
         favourites=members(folder / "world.yaml"),
         seeds=tuple(seeds),
         facts=tuple(grounded(load_facts(folder / "facts.yaml"), passages)),
         passages=tuple(passages),
         unknown=tuple(line for intent in intents if intent.id == UNKNOWN for line in intent.reply),
+        quoting=Quoting.of(intents, card.language),
         noisy=bool(card.speech.emoji.allowed) and card.language == "ko",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import get_args
 
 from data_pipelines.rows import Row
 from data_pipelines.stages.base import Outcome, RowStage
@@ -15,7 +16,7 @@ CACHED_REPLIES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Sentences of a text: in the character's level, and in any level."""
+    """Sentences of a text: in the character's level, and in any level of its language."""
 
     own: int = 0
     judged: int = 0
@@ -26,16 +27,17 @@ MeasureLevels = Callable[[str], Levels]
 
 def level_measure(level: str) -> MeasureLevels:
     """The measure for one speech level; sentences of levels that nobody can tell are never judged."""
-    from safety.speech_level import SpeechCounts, shared
+    from safety.speech_level import SpeechLevel, shared
 
-    if level not in SpeechCounts.__dataclass_fields__:
+    known: dict[str, SpeechLevel] = {name: name for name in get_args(SpeechLevel)}
+    if level not in known:
         return lambda text: Levels()
     classifier = shared()
 
     @lru_cache(maxsize=CACHED_REPLIES)
     def measure(text: str) -> Levels:
         counts = classifier.count(text)
-        return Levels(getattr(counts, level), counts.judged)
+        return Levels(getattr(counts, level), counts.of_language(known[level]))
 
     return measure
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 import httpx
@@ -252,18 +254,23 @@ class Load:
 
 
 @pytest.fixture(scope="session")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
-    """The shared graph, started on first use."""
+def graph() -> Iterator[Graph]:
+    """The shared graph, started on first use.
+
+    Its home is no folder of pytest's: another pytest would close those to the user that PostgreSQL runs as.
+    """
     url = os.environ.get("ARTISTMIND_E2E_URL")
     if url:
         with _client(url) as http:
             yield Graph(url, get_settings().home_dir, False, http)
         return
-    home, port = tmp_path_factory.mktemp("graph") / "home", choose_port()
+    folder = Path(mkdtemp(prefix="artistmind-e2e-"))
+    home, port = folder / "home", choose_port()
     with _kept_running(home, port), _client(f"http://127.0.0.1:{port}") as http:
         yield Graph(str(http.base_url).rstrip("/"), home, True, http)
     left = owned_processes(home)
     assert not left, f"`down` left running: {left}"
+    shutil.rmtree(folder, ignore_errors=True)  # kept after a failure, for its logs
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data_pipelines.grammar.composer import Recipe, Shares
+from data_pipelines.grammar.recipe import Recipe, Shares
 from train_jobs import config
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -268,14 +268,11 @@ class RerankerConfig(BaseModel):
     output: Path = Path("models/reranker")
     """Where the finished reranker goes."""
 
-    embedder: Path = Path("models/embedder")
-    """Embedder whose first blocks it starts from."""
-
-    tokenizer: Path = Path("models/base")
-    """Folder with the tokenizer whose vocabulary is used."""
+    base: Path = Path("models/base")
+    """Model whose tokenizer, embeddings and first blocks it starts from."""
 
     layers: int = Field(default=3, ge=1)
-    """Blocks taken from the embedder."""
+    """Blocks taken from the base."""
 
     length: int = 224
     """Tokens of question and passage together; longer passages are cut."""

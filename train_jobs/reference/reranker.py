@@ -1,4 +1,8 @@
-"""A small reranker in FlagReranker's format: the embedder's first blocks, read over question and passage together."""
+"""A small reranker in FlagReranker's format: the base's first blocks, read over question and passage together.
+
+The base has learnt to copy from its context, so it may find what the two have in common: not measured yet. The
+embedder's blocks, which never saw two texts at once, did not learn it in eight minutes (docs/log.md).
+"""
 
 from __future__ import annotations
 
@@ -21,16 +25,20 @@ from data_pipelines.grammar.composer import Composer
 from data_pipelines.grammar.facts import Passage
 from data_pipelines.grammar.intents import training_lines
 from data_pipelines.grammar.voices import Voice, character_voice, characters
+from memory.excerpts import sentences
 from train_jobs.reference.config import RerankerConfig
 from train_jobs.reference.embedder import embedder_tokenizer
 from train_jobs.reference.general import general_voices
 from train_jobs.reference.optimiser import Optimiser
 from train_jobs.reference.output import swap_in
-from train_jobs.reference.pairs import noisy
+from train_jobs.reference.pairs import noisy, some_words
 
 WARMUP = 0.05
 NEAREST = 24
 """Hard negatives are drawn from so many passages that share most characters with the question."""
+
+SOME_WORDS = 0.2
+"""Share of lists under a few words of a passage, as people type them into a search box."""
 
 SMALL_TALK = 0.35
 """Share of lists under a line that no passage answers, because it asks for nothing of the kind."""
@@ -92,6 +100,9 @@ class RankingSource:
             if asker.talkers and kind < SMALL_TALK:
                 yield self._unanswered(asker, asker.line(rng), (), rng)
                 continue
+            if kind < SMALL_TALK + SOME_WORDS:
+                yield self._some_words(asker.voice, rng)
+                continue
             item = rng.choice(asker.voice.facts)
             query = noisy(rng.choice(training_lines(item.fact.ask)), rng)
             if kind > 1 - NOT_THERE:
@@ -99,6 +110,12 @@ class RankingSource:
             else:
                 wrong = self._near(asker.voice, query, item.fact.gold, self.negatives, rng)
                 yield Ranking(query, (passage_text(item.passage), *wrong))
+
+    def _some_words(self, voice: Voice, rng: random.Random) -> Ranking:
+        passage = rng.choice(voice.passages)
+        query = noisy(some_words(rng.choice(sentences(passage.text)), rng), rng)
+        near = self._near(voice, query, (passage.text,), self.negatives, rng)
+        return Ranking(query, (passage_text(passage), *near))
 
     def _unanswered(self, asker: Asker, query: str, golds: Sequence[str], rng: random.Random) -> Ranking:
         return Ranking(query, self._near(asker.voice, query, golds, self.negatives + 1, rng), answered=False)
@@ -184,22 +201,20 @@ class RerankerTraining:
         return whether + (torch.stack(which).mean() if which else 0.0)
 
 
-def build_reranker(embedder: Path, layers: int) -> Any:
-    """A sequence classifier with one label on the embedder's embeddings and first ``layers`` blocks."""
-    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
+def build_reranker(base: Path, layers: int, tokenizer: Any) -> Any:
+    """A sequence classifier with one label on the embeddings and first ``layers`` blocks of a causal model."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    if not (embedder / "config.json").is_file():
-        raise ConfigurationError(f"{embedder}: no embedder; run `python -m train_jobs.reference embedder`")
-    encoder = XLMRobertaModel.from_pretrained(embedder)
-    settings = encoder.config.to_dict() | {
-        "num_hidden_layers": layers,
-        "id2label": {0: "relevance"},
-        "dtype": "float32",
-    }
-    settings["label2id"] = {"relevance": 0}
-    model = XLMRobertaForSequenceClassification(XLMRobertaConfig(**settings))
-    learned = {name: value for name, value in encoder.state_dict().items() if not name.startswith("pooler")}
-    model.roberta.load_state_dict(learned, strict=False)
+    if not (base / "config.json").is_file():
+        raise ConfigurationError(f"{base}: no base model; run `python -m train_jobs.reference base`")
+    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = AutoConfig.from_pretrained(base)
+    config.num_hidden_layers = min(layers, config.num_hidden_layers)
+    config.num_labels, config.id2label, config.label2id = 1, {0: "relevance"}, {"relevance": 0}
+    config.pad_token_id = tokenizer.pad_token_id  # the score is read at the last token that is none
+    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    learned = whole.model.state_dict()
+    model.model.load_state_dict({name: learned[name] for name in model.model.state_dict()})
     return model.bfloat16()
 
 
@@ -208,8 +223,8 @@ def train_reranker(config: RerankerConfig) -> None:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     settings = get_settings()
-    model = build_reranker(settings.resolved(config.embedder), config.layers)
-    tokenizer = embedder_tokenizer(settings.resolved(config.tokenizer), model.config.max_position_embeddings)
+    tokenizer = embedder_tokenizer(settings.resolved(config.base), config.length)
+    model = build_reranker(settings.resolved(config.base), config.layers, tokenizer)
     training = RerankerTraining(config, tokenizer, model)
     steps = training.run(RankingSource.load(config.negatives))
     save_reranker(model, tokenizer, settings.resolved(config.output), getattr(torch, config.precision))

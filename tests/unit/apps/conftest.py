@@ -59,7 +59,7 @@ class Stage:
     def haneul(self) -> Persona:
         return self.library.get("haneul")
 
-    def turns(self, **limits: float) -> ChatTurns:
+    def turns(self, prompt: PromptConfig | None = None, **limits: float) -> ChatTurns:
         services = TurnServices(
             check_input=self.check_input,
             watch=_GUARD.watch,
@@ -72,7 +72,7 @@ class Stage:
             metrics=self.metrics,
         )
         defaults = {"retrieval_timeout_s": 0.2, "guard_timeout_s": 0.2, "turn_timeout_s": 5.0}
-        return ChatTurns(services, TurnLimits(PromptConfig(), history_turns=20, **(defaults | limits)))
+        return ChatTurns(services, TurnLimits(prompt or PromptConfig(), history_turns=20, **(defaults | limits)))
 
     def request(self, message: str, session: Session | None = None, **fields: object) -> TurnRequest:
         fan_id = session.fan_id if session else None

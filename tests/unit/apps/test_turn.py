@@ -5,6 +5,7 @@ import pytest
 from apps.chat.turn_types import Delta, TurnResult
 from core.contracts import FanProfile, Message, Passage, Verdict
 from core.errors import Conflict, StoreUnavailable, Unavailable
+from personas.prompt import PromptConfig
 
 
 async def open_session(stage, name: str | None = "서윤"):
@@ -53,6 +54,46 @@ async def test_a_name_that_is_told_is_used_at_once_and_kept(stage):
     assert await stage.long_term.get_profile("fan-1") == FanProfile("fan-1", "하린", "03-02")
     await run(stage.turns(), stage.request("내 이름은 도현이야", session))
     assert (await stage.long_term.get_profile("fan-1")).name == "하린"
+
+
+async def test_what_the_fan_asks_back_for_stands_alone_in_the_prompt(stage):
+    session = await open_session(stage)
+    turns = stage.turns(PromptConfig(recalled_lines=2))
+    for said in ("나 요즘 슬랙라인 배우거든", "짐이 박스 스물세 개ㅋㅋ", "오늘 날씨 좋다"):
+        await run(turns, stage.request(said, session))
+    stage.retriever.passages = {"haneul": [Passage("1", "하늘은 부산에서 태어났다.", "프로필", "profile", 0.9)]}
+    result = await run(turns, stage.request("짐 몇 박스라고 했더라", session))
+    assert result.sources == (), "what was not shown is no source"
+    context = stage.generator.prompts[-1][-2].content
+    assert context == "[팬]\n이름: {{user}}\n[떠오른 말]\n- 짐이 박스 스물세 개"
+    await run(turns, stage.request("내 이름이 뭐게", session))
+    assert "[떠오른 말]" not in stage.generator.prompts[-1][-2].content, "the name is in every prompt already"
+    await run(turns, stage.request("너는 어디서 태어났어?", session))
+    assert "[떠오른 말]" not in stage.generator.prompts[-1][-2].content
+
+
+async def test_a_passage_that_gave_two_sentences_is_one_source(stage):
+    session = await open_session(stage)
+    both = [Passage("1", text, "프로필", "profile", 0.9) for text in ("부산에서 태어났다", "키는 161cm다")]
+    stage.retriever.passages = {"haneul": both}
+    assert len((await run(stage.turns(), stage.request("프로필 알려줘", session))).sources) == 1
+
+
+async def test_a_scenario_stays_when_something_is_recalled(stage):
+    session = await open_session(stage)
+    turns = stage.turns(PromptConfig(recalled_lines=2))
+    await run(turns, stage.request("짐이 박스 스물세 개ㅋㅋ", session))
+    await run(turns, stage.request("짐 몇 박스라고 했더라", session, scenario="둘은 기차역에 있다."))
+    context = stage.generator.prompts[-1][-2].content
+    assert "둘은 기차역에 있다." in context
+    assert context.endswith("[떠오른 말]\n- 짐이 박스 스물세 개")
+
+
+async def test_without_the_setting_the_model_finds_it_by_itself(stage):
+    session = await open_session(stage)
+    await run(stage.turns(), stage.request("짐이 박스 스물세 개ㅋㅋ", session))
+    await run(stage.turns(), stage.request("짐 몇 박스라고 했더라", session))
+    assert "[떠오른 말]" not in str(stage.generator.prompts[-1])
 
 
 async def test_a_blocked_message_teaches_nothing(stage):

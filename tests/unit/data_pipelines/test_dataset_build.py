@@ -133,6 +133,16 @@ def test_more_is_composed_until_enough_passes(settings: Settings) -> None:
     assert more_rounds.shortfall == {}
 
 
+def test_many_facts_leave_room_for_what_the_grammar_composes(settings: Settings) -> None:
+    asks = [f"{word} {other} 몇 개야?" for word in WORDS for other in WORDS[:4]]
+    entry = {"doc": "d", "fact": "다섯 개다.", "gold": ["다섯"], "ask": asks, "say": ["다섯 개지롱"]}
+    path = settings.resolved(settings.cards_dir) / "haneul" / "facts.yaml"
+    path.write_text(json.dumps([entry], ensure_ascii=False), encoding="utf-8")
+    make(settings)
+    sources = {row.dataset_source for row in open_version("haneul@v1").rows("train") if row.kind == "worldview"}
+    assert sources == {"facts", "grammar"}
+
+
 def test_what_cannot_be_had_is_said_or_refused(settings: Settings) -> None:
     alone = {"grammar": {"enabled": False}}
     assert make(settings, sources=alone).manifest.shortfall == {"persona": 59, "worldview": 20, "safety": 20}

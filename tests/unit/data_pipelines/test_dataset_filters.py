@@ -22,7 +22,7 @@ from data_pipelines.stages.policy_rules import meta_talk, profanity
 from data_pipelines.stages.rendering import mask_fault
 from data_pipelines.stages.repetition import repetition
 from data_pipelines.stages.shape import shape
-from data_pipelines.stages.speech import Levels, speech
+from data_pipelines.stages.speech import Levels, level_measure, speech
 from safety.policy import Policy, load_policies
 
 PROMPT = "너는 별빛의 메인보컬 하늘이야. 스텔라에게 다정한 반말로 한두 문장만 말해."
@@ -263,6 +263,13 @@ def test_speech_level_is_judged_over_the_whole_conversation() -> None:
     assert reason(stage, talk("응", "반말이야", "응", "높임말이에요")) is None
     assert reason(stage, talk("응", "높임말이에요", "응", "음")) == "other speech level"
     assert reason(stage, talk("응", "음")) is None
+
+
+def test_a_character_of_several_languages_is_judged_in_its_own() -> None:
+    stage = speech(level_measure("hapsyo"), 0.9)
+    assert reason(stage, talk("いつですか", "毎週月曜日です。「점검은 월요일에 한다」とあります。")) is None
+    assert reason(stage, talk("언제예요?", '문서에 "월요일에 해"라고 되어 있습니다.')) is None
+    assert reason(stage, talk("언제예요?", "월요일이야")) == "other speech level"
 
 
 @pytest.mark.parametrize(

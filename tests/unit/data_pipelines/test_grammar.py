@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from core.errors import ConfigurationError
 from core.settings import get_settings
 from data_pipelines.grammar import compose
-from data_pipelines.grammar.composer import Composer, Recipe, first_sentence
+from data_pipelines.grammar.composer import Composer, first_sentence
 from data_pipelines.grammar.dialogue import ContextLines, Dialogue
 from data_pipelines.grammar.facts import Fact, Passage, grounded
 from data_pipelines.grammar.intents import Exchange, Intent, fill, is_held_out, load_intents, training_lines
 from data_pipelines.grammar.made_up import ends_closed, has_final, made_up_like
 from data_pipelines.grammar.reading import reading
+from data_pipelines.grammar.recipe import Recipe
 from data_pipelines.grammar.typed import in_haeyo, typed_in_a_hurry
 from data_pipelines.grammar.voices import Voice, character_voice, characters
 

@@ -182,10 +182,10 @@ def test_equal_bindings_raise_no_warning() -> None:
 
 def test_the_adapter_is_the_one_the_graph_answers_with(tmp_path: Path) -> None:
     settings = Settings(adapters_dir=tmp_path)
-    graph = GraphInfo(url="u", persona="haneul", adapter="haneul/v3", components={})
+    graph = GraphInfo(url="u", persona="haneul", adapter="haneul/v999", components={})
     with pytest.raises(ConfigurationError, match="--adapter"):
         find_adapter(BenchConfig(), graph, settings)
-    folder = tmp_path / "haneul" / "v3"
+    folder = tmp_path / "haneul" / "v999"
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")
     assert find_adapter(BenchConfig(), graph, settings) == folder

@@ -49,6 +49,17 @@ async def test_best_knowledge_comes_first(retriever):
     assert all(0 < p.score <= 1 for p in passages)
 
 
+async def test_what_is_told_gets_no_knowledge_if_questions_only(index, embedder):
+    config = RetrieverConfig(knowledge_threshold=0.05, memory_threshold=0.05, questions_only=True)
+    retriever = HybridRetriever(index, embedder, config, "hash")
+    await retriever.ingest("haneul", _CHUNKS)
+    await retriever.remember([_memory("m1", "fan", "haneul", "떡볶이 가게에서 일한다.")])
+    told = await retriever.search("오늘 떡볶이 먹었어", "haneul", "fan")
+    assert [passage.kind for passage in told] == ["memory"]
+    asked = await retriever.search("좋아하는 음식이 뭐야", "haneul", "fan")
+    assert "knowledge" in {passage.kind for passage in asked}
+
+
 async def test_ingestion_follows_its_documents(retriever):
     assert await retriever.ingest("haneul", _CHUNKS) == IngestReport(3, 0, 0)
     assert await retriever.ingest("haneul", _CHUNKS) == IngestReport(0, 0, 3)

@@ -185,6 +185,18 @@ def test_a_loop_is_stopped_at_its_fourth_round() -> None:
     assert shown.count("노래 들어 봐") < 4
 
 
+@pytest.mark.parametrize("reply", ["건반 왔왔왔왔왔왔왔왔왔왔", "祖母が玉玉玉玉玉玉玉玉玉玉"])
+def test_one_syllable_again_and_again_is_a_loop(reply: str) -> None:
+    shown, verdict = run(reply, [])
+    assert (verdict.allowed, verdict.category) == (False, "repetition")
+    assert len(shown) < len(reply)
+
+
+@pytest.mark.parametrize("reply", ["하하하하하하하하 진짜?", "ㅋㅋㅋㅋㅋㅋㅋ", "와아아아아아아아", "草草草草草草草"])
+def test_laughter_is_no_loop(reply: str) -> None:
+    assert run(reply, []) == (reply, Verdict.ok())
+
+
 def test_text_flows_before_the_reply_is_complete() -> None:
     window = HoldBackWindow(RULES["haneul"], CONFIG)
 

@@ -139,3 +139,8 @@ def test_one_polite_sentence_is_no_shift(classifier: SpeechClassifier, reply: st
     policy = SpeechPolicy(level="banmal", mode="block")
 
     assert judge_reply(reply, policy, classifier).category is None
+
+
+def test_quoted_words_are_not_the_speaker_s() -> None:
+    assert shared().count('찾아봤어요! "무게는 170g이다", "표지는 루나가 그렸다"래요').ratio("haeyo") == 1.0
+    assert shared().count("文書には「연차는 15일이다」とあります。").ratio("teinei") == 1.0

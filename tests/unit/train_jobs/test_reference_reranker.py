@@ -13,7 +13,7 @@ from data_pipelines.grammar.intents import Intent
 from data_pipelines.grammar.voices import Voice
 from memory.reranker import CrossEncoder
 from memory.reranker import RerankerConfig as CrossEncoderConfig
-from train_jobs.reference.config import EmbedderConfig, RerankerConfig
+from train_jobs.reference.config import RerankerConfig
 from train_jobs.reference.tokenizer import TEMPLATE, build_tokenizer
 
 PASSAGES = tuple(
@@ -61,19 +61,29 @@ def asker(talkers: tuple[Any, ...] = ()) -> Any:
     return Asker(Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES), talkers)
 
 
-def test_without_an_embedder_there_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_few_words_of_a_passage_find_it() -> None:
+    from train_jobs.reference.reranker import RankingSource
+
+    rankings = itertools.islice(RankingSource((asker(),), negatives=2).stream(seed=1), 80)
+    searched = [ranking for ranking in rankings if ranking.answered and ranking.query not in ASKED]
+    held = [any(word in ranking.passages[0] for word in ranking.query.split()) for ranking in searched]
+    assert sum(held) > 0.8 * len(held) > 5, "some are typed carelessly"
+
+
+def test_without_a_base_there_is_a_clear_error(tmp_path: Path) -> None:
     from train_jobs.reference.reranker import build_reranker
 
-    with pytest.raises(ConfigurationError, match="no embedder"):
-        build_reranker(tmp_path, layers=1)
+    with pytest.raises(ConfigurationError, match="no base model"):
+        build_reranker(tmp_path, layers=1, tokenizer=None)
 
 
 @pytest.mark.training
 def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp_path: Path) -> None:
     import torch
     from FlagEmbedding import FlagReranker
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    from train_jobs.reference.embedder import Embedder, embedder_tokenizer, save_embedder
+    from train_jobs.reference.embedder import embedder_tokenizer
     from train_jobs.reference.reranker import (
         RankingSource,
         RerankerTraining,
@@ -82,16 +92,18 @@ def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp
         save_reranker,
     )
 
-    base = build_tokenizer(["hello"], latin_merges=0, template=TEMPLATE.read_text(encoding="utf-8"))
-    base.save_pretrained(str(tmp_path / "base"))
+    words = build_tokenizer(["hello"], latin_merges=0, template=TEMPLATE.read_text(encoding="utf-8"))
+    words.save_pretrained(str(tmp_path / "base"))
     torch.manual_seed(0)
-    config = EmbedderConfig(hidden=32, layers=2, heads=1, inner=32, positions=130)
-    tokenizer = embedder_tokenizer(tmp_path / "base", positions=130)
-    save_embedder(Embedder(config, tokenizer), tokenizer, tmp_path / "embedder", torch.float16)
+    shape = LlamaConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2
+    )
+    LlamaForCausalLM(shape).bfloat16().save_pretrained(tmp_path / "base")
 
-    model = build_reranker(tmp_path / "embedder", layers=1)
     pairs = embedder_tokenizer(tmp_path / "base", positions=130)
-    settings = RerankerConfig(steps=120, questions=3, negatives=2, length=100, learning_rate=0.01, matrix_lr=0.03)
+    model = build_reranker(tmp_path / "base", 2, pairs)
+    assert model.config.num_hidden_layers == 2
+    settings = RerankerConfig(steps=150, questions=3, negatives=2, length=100, learning_rate=0.01, matrix_lr=0.03)
     RerankerTraining(settings, pairs, model).run(RankingSource((asker(),), negatives=2))
     save_reranker(model, pairs, tmp_path / "reranker", torch.float16)
 
