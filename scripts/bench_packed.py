@@ -32,6 +32,7 @@ from typing import Any
 from core.errors import ArtistMindError, ConfigurationError
 from core.settings import get_settings
 from loadtest.machine import describe_machine
+from scripts.bench_report import deliver, spread, table_row, turn_order
 from train_jobs.packed.pack import Pack
 from train_jobs.packed.settings import SlotSettings
 from train_jobs.qlora.config import DataConfig, QLoraConfig
@@ -223,8 +224,7 @@ def measure(options: Options, data: Split) -> dict[int, dict[str, list[Sweep]]]:
         for arm in ready.values():
             arm(options.adapters(rows, steps=1))  # first times are slow
         for turn in range(options.rounds):
-            names = list(ready)
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            for name in turn_order(list(ready), turn):
                 sweep = ready[name](options.adapters(rows))
                 found[rows][name].append(sweep)
                 print(f"{rows} rows, round {turn + 1}, {name}: {sweep.seconds:.1f} s", file=sys.stderr)
@@ -255,18 +255,18 @@ def report(options: Options, found: dict[int, dict[str, list[Sweep]]]) -> str:
 
 
 def row_of(rows: int, name: str, sweeps: Sequence[Sweep], best_alone: float) -> str:
-    seconds = sorted(sweep.seconds for sweep in sweeps)
+    seconds = [sweep.seconds for sweep in sweeps]
     middle, losses = median(seconds), sweeps[-1].losses
     cells = [
         str(rows),
         name,
-        f"{middle:.1f} ({seconds[0]:.1f}–{seconds[-1]:.1f})",
+        spread(seconds),
         f"{sweeps[-1].tokens / middle:,.0f}",
         f"{middle / best_alone:.2f} ×",
         ", ".join(f"{loss:.4f}" for loss in losses.values()),
         min(losses, key=losses.__getitem__),
     ]
-    return "| " + " | ".join(cells) + " |"
+    return table_row(cells)
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -315,10 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArtistMindError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigurationError) else 1
-    print(page)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(page, encoding="utf-8")
+    deliver(page, options.out)
     return 0
 
 

@@ -240,7 +240,20 @@ def add_check_options(parser: argparse.ArgumentParser, character: str | None = N
 
 def check_of(options: argparse.Namespace, character: str) -> Check:
     """The check that the command line asks for."""
+    check_device(options.device)
     return Check(character, options.prompts, options.reply_tokens, options.min_agreement, options.device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not know or this machine does not have."""
+    import torch
+
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigurationError(f"--device {device}: torch knows no such device; write cpu or cuda:1") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(f"--device {device}: this machine has {torch.cuda.device_count()} GPUs; use cpu")
 
 
 def positive(text: str) -> int:
@@ -248,6 +261,13 @@ def positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return number
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a place that no folder can be made at, before the work that it is to take."""
+    parent = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"--out {out}: nothing can be written to {parent}")
 
 
 def _share(text: str) -> float:
@@ -282,6 +302,11 @@ def _run(options: argparse.Namespace) -> Agreement:
     from transformers import AutoTokenizer
 
     check = check_of(options, options.character)
+    if options.candidate and not options.candidate.is_dir():
+        raise ConfigurationError(f"--candidate {options.candidate}: there is no such folder")
+    if options.out:
+        check_writable(options.out)
+        options.out.mkdir(parents=True, exist_ok=True)
     path = get_settings().model_path(options.reference)
     turns = reference_turns(load_model(path, check.device), AutoTokenizer.from_pretrained(path), check)
     name = Path(path).name

@@ -31,6 +31,7 @@ from train_jobs.agreement import (
     Check,
     add_check_options,
     check_of,
+    check_writable,
     compare_model,
     conclude,
     load_model,
@@ -177,6 +178,7 @@ def check_base(adapter: FoundAdapter, revision: str, tokenizer: str) -> None:
 
 def check_output(out: Path, own: type[BaseModel]) -> None:
     """Refuse to write over anything but what the same command made: ``own`` is the shape of its provenance."""
+    check_writable(out.parent)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:

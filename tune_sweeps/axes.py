@@ -174,6 +174,19 @@ def check_packed(axes: Sequence[str], config: SweepConfig) -> None:
                 )
 
 
+def check_own(axes: Sequence[str], config: SweepConfig) -> None:
+    """Refuse settings of the trials alone that would replace the axis' values: all trials would be the same."""
+    own = config.training.trials
+    data = own.get("data", {})
+    if not isinstance(data, Mapping):
+        raise ConfigurationError(f"training.trials.data: {data!r} is no settings; write version, count, seed or path")
+    for axis in axes:
+        if axis in own:
+            raise ConfigurationError(f"training.trials.{axis}: {axis} is the axis of this sweep; leave it out")
+        if axis == RATIO and {"version", "path"} & data.keys():
+            raise ConfigurationError("training.trials.data: the axis ratio sets the version; leave it out")
+
+
 def check_packable(job: QLoraConfig) -> None:
     """Refuse a trial's settings that the pack could only ignore: best.yaml would name what was never tried.
 

@@ -7,8 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from core.errors import ConfigurationError
+from core.logs import get_logger
 from train_jobs.qlora import ray_hook
-from train_jobs.qlora.job import OBJECT_STORE_BYTES
+from train_jobs.qlora.job import OBJECT_STORE_BYTES, join_cluster
+from train_jobs.qlora.preflight import gpus_gib
 from tune_sweeps.config import SweepConfig
 
 TRIAL_CPUS = 0.01
@@ -18,6 +21,8 @@ ENVIRONMENT = {
     # Paths of the settings are taken from the project's root, not from a trial's folder.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune would take Ctrl-C as an ordinary end of all trials, and the sweep would choose among what was done by then.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 
@@ -28,7 +33,10 @@ def connected(config: SweepConfig) -> Iterator[None]:
 
     os.environ.update(ENVIRONMENT)
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": ENVIRONMENT})
+        join_cluster(runtime_env={"env_vars": ENVIRONMENT})
+        found = ray.cluster_resources().get("GPU", 0)
+        if found < config.devices.gpus:  # the cluster may be about to start nodes
+            get_logger("sweep").warning("waiting for GPUs", wanted=config.devices.gpus, found=found)
     else:
         ray.init(
             address="local",
@@ -48,3 +56,15 @@ def local_cpus(config: SweepConfig) -> int:
     """Cores that a Ray of our own says it has: those of the trials, and one for what only waits."""
     at_once = (config.max_concurrent or 1) if config.trainable == "solo" else 1
     return math.ceil(config.devices.cpus * at_once) + 1
+
+
+def check_devices(config: SweepConfig) -> None:
+    """On one machine Ray would wait for ever for a GPU that is not there; a cluster may start nodes.
+
+    Raises:
+        ConfigurationError: The trials ask for a GPU and this machine has none.
+    """
+    if config.devices.gpus and not os.environ.get("RAY_ADDRESS") and not gpus_gib():
+        raise ConfigurationError(
+            "devices.gpus: this machine has no GPU: set devices.gpus=0, or submit the job to a cluster"
+        )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from core.errors import ConfigurationError
 from core.settings import Settings
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.estimate import (
@@ -22,6 +25,9 @@ from tune_sweeps.records import Trial
 
 BYTES_PER_WEIGHT = 16
 """A trained weight, its gradient and AdamW's two moments, each in 32 bits."""
+
+CHECKPOINTS = 3
+"""Of each trial on disk: the two that are kept, and the one that is being written."""
 
 PACK_REMEDY = "lower pack.slots, batch_size or rank, or use trainable=solo, which can do with gradient_checkpointing"
 
@@ -56,6 +62,21 @@ def check_trials(trials: Sequence[Trial], shapes: Mapping[str, Shape], pack: Pac
         return
     for trial in trials:
         check_memory(estimate(trial.config, shapes[trial.name]), gpu_gib(trial.config))
+
+
+def check_space(folder: Path, adapter_mib: Mapping[str, float]) -> None:
+    """Refuse a disk that cannot hold the checkpoints of all trials.
+
+    Raises:
+        ConfigurationError: Names the folder, what is free and what is needed.
+    """
+    needed = CHECKPOINTS * sum(adapter_mib.values()) / 1024
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free / 2**30
+    if free < needed:
+        raise ConfigurationError(
+            f"storage_path: {folder} has {free:.1f} GiB free and the trials' checkpoints need {needed:.1f} GiB: free "
+            "some, or choose another place"
+        )
 
 
 def pack_estimate(jobs: Sequence[tuple[QLoraConfig, Shape]], pack: PackConfig) -> MemoryEstimate:

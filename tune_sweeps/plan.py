@@ -17,7 +17,7 @@ from train_jobs.qlora.data import Conversations, Split, load_conversations, prep
 from train_jobs.qlora.job import found_base, load_tokenizer
 from tune_sweeps.axes import RATIO, Point, changed, check_packable, folder_name, points, ratios
 from tune_sweeps.config import SweepConfig
-from tune_sweeps.memory import adapter_sizes, check_trials, trial_shapes
+from tune_sweeps.memory import adapter_sizes, check_space, check_trials, trial_shapes
 from tune_sweeps.ratio import mixed_versions
 from tune_sweeps.records import Trial, TrialData
 
@@ -106,7 +106,10 @@ def plan_axis(axis: str, config: SweepConfig, training: QLoraConfig, folder: Pat
         pack = config.pack.model_copy(update={"slots": slots(config)})
     shapes = trial_shapes(trials, settings)
     check_trials(trials, shapes, pack)
-    return AxisPlan(axis, config, training, tuple(found), tuple(trials), data, adapter_sizes(shapes), folder / axis)
+    sizes = adapter_sizes(shapes)
+    if not (folder / axis).exists():
+        check_space(folder, sizes)
+    return AxisPlan(axis, config, training, tuple(found), tuple(trials), data, sizes, folder / axis)
 
 
 def _mixed(axis: str, config: SweepConfig, training: QLoraConfig, settings: Settings) -> dict[str, str] | None:
@@ -125,6 +128,8 @@ def trial_config(job: QLoraConfig, config: SweepConfig, seed: int) -> QLoraConfi
 
     A job of several workers keeps its batch: what they see in a step is accumulated.
     """
+    data = {**job.data.model_dump(exclude_unset=True), **config.training.trials.get("data", {})}
+    job = changed(job, {**config.training.trials, "data": data}, "training.trials")
     own = {
         "seed": seed,
         "num_workers": 1,
@@ -140,8 +145,7 @@ def trial_config(job: QLoraConfig, config: SweepConfig, seed: int) -> QLoraConfi
         "tracker": "none",
         "wandb_mode": "disabled",
     }
-    data = {**job.data.model_dump(exclude_unset=True), **config.training.trials.get("data", {})}
-    return changed(job, {**config.training.trials, "data": data, **own}, "training.trials")
+    return changed(job, own, "training.trials")
 
 
 def trial_data(

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArtistMindError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigurationError) else 1
+    except KeyboardInterrupt:
+        print("interrupted: run the same command with --resume to go on", file=sys.stderr)
+        return 130
     print(best)
     return 0
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from core.errors import ConfigurationError, Unprocessable
 from core.logs import get_logger
 from core.settings import Settings
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
-from tune_sweeps.axes import ALL, check_packed, wanted_axes
-from tune_sweeps.cluster import connected
+from train_jobs.qlora.storage import write_text
+from tune_sweeps.axes import ALL, check_own, check_packed, wanted_axes
+from tune_sweeps.cluster import check_devices, connected
 from tune_sweeps.config import SweepConfig
 from tune_sweeps.plan import AxisPlan, load_training, plan_axis, sweep_folder
 from tune_sweeps.report import (
@@ -27,6 +32,7 @@ from tune_sweeps.report import (
 from tune_sweeps.score import choose
 
 CLAIM = "sweep.json"
+LOCK = "sweep.lock"
 WINNER = "winner.txt"
 
 MAY_CHANGE = frozenset(
@@ -58,6 +64,8 @@ def run_sweep(asked: str, config: SweepConfig, settings: Settings, resume: bool)
 
     axes = wanted_axes(config, asked)
     check_packed(axes, config)
+    check_own(axes, config)
+    check_devices(config)
     training = load_training(config, settings)
     check_character(training.character)
     folder = sweep_folder(config, training, settings)
@@ -68,7 +76,7 @@ def run_sweep(asked: str, config: SweepConfig, settings: Settings, resume: bool)
             )
         plan_axis(axis, config, training, folder, settings)
     winners: dict[str, str] = {}
-    with connected(config):
+    with alone_in(folder), connected(config):
         for axis in axes:
             plan = plan_axis(axis, config, training, folder, settings)
             claim(plan)
@@ -83,13 +91,29 @@ def run_sweep(asked: str, config: SweepConfig, settings: Settings, resume: bool)
     return folder / BEST
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the sweep's folder: two sweeps in it would write over each other's trials."""
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigurationError(f"sweep {folder.name} is running: wait for it, or give another name=…") from error
+    except OSError as error:
+        raise ConfigurationError(f"storage_path: {folder} cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def claim(plan: AxisPlan) -> None:
     """A folder belongs to one set of settings: going on with others would compare what cannot be compared."""
     path = plan.folder / CLAIM
     mine = settings_of(plan)
     if not path.is_file():
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(mine, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(mine, indent=2, ensure_ascii=False) + "\n")
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
@@ -103,6 +127,8 @@ def settings_of(plan: AxisPlan) -> dict[str, Any]:
     """What the result follows from, as JSON values."""
     settings = plan.config.model_dump(mode="json", exclude=set(MAY_CHANGE))
     training = {f"training.{key}": value for key, value in plan.training.model_dump(mode="json").items()}
+    if plan.packed:  # Tune goes on with as many trials as it began with; each of them wants a slot
+        settings["max_concurrent"] = plan.at_once
     return {**settings, **training, "trials": [trial.name for trial in plan.trials]}
 
 
@@ -110,12 +136,13 @@ def run_axis(plan: AxisPlan) -> None:
     """Train, measure and choose; leaves the report, and ``best.yaml`` as the last file."""
     from tune_sweeps.measure import measure
     from tune_sweeps.plots import draw
-    from tune_sweeps.tuning import train
+    from tune_sweeps.tuning import ray_errors_named, train
 
     title = f"Sweep {plan.folder.parent.name}: {plan.axis}"
-    records = train(plan)
-    write_trials(plan.folder, plan.trials, records)
-    rivals = candidates(records, measure(plan, records))
+    with ray_errors_named():
+        records = train(plan)
+        write_trials(plan.folder, plan.trials, records)
+        rivals = candidates(records, measure(plan, records))
     decision = choose(rivals, plan.config.rule) if rivals else None
     pictures = draw(plan.folder, plan.axis, records)
     page = report_page(title, plan.axis, records, decision, plan.config.rule, pictures)

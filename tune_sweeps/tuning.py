@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core.errors import ArtistMindError
 from core.logs import get_logger
 from tune_sweeps.cluster import TRIAL_CPUS
 from tune_sweeps.history import WHOLE
@@ -111,6 +112,8 @@ def pack_server(plan: AxisPlan, trials: dict[str, Trial]) -> Iterator[None]:
     try:
         ray.get(server.held.remote())  # a base that cannot be loaded ends the sweep here, with its own words
         yield
+        # Without the pack its trials failed, whatever they are worth: nothing must be chosen among the others.
+        ray.get(server.held.remote())
     finally:
         ray.kill(server)
 
@@ -208,3 +211,15 @@ def reason(error: BaseException) -> str:
     """The last line of what a trial raised: earlier ones are Ray's and the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return OWN_ERROR.sub("", lines[-1] if lines else type(error).__name__)[:REASON_CHARS]
+
+
+@contextmanager
+def ray_errors_named() -> Iterator[None]:
+    """Turn what Ray raises, with the traceback of another process in it, into one line."""
+    from ray.exceptions import RayError
+    from ray.tune import TuneError
+
+    try:
+        yield
+    except (RayError, TuneError) as error:
+        raise ArtistMindError(f"the sweep failed: {reason(error)}; --resume goes on with it") from error

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from core.settings import PROJECT_ROOT
 
 pytest.importorskip("trl")
-pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 STEPS = 12
 COMMAND = (sys.executable, "-m", "train_jobs.qlora", "--config", "train_jobs/configs/smoke.yaml", "base_model=micro")
@@ -71,10 +73,21 @@ def environment_of(models: Path) -> Callable[[Path], dict[str, str]]:
     return lambda home: kept | {"ARTISTMIND_HOME": str(home)}
 
 
-def finish(command: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+def run(command: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The command to its end; one that takes too long is killed with all that it started."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
+    try:
+        said, errors = process.communicate(timeout=PATIENCE_S)
+    finally:
+        kill_group(process)
+    return subprocess.CompletedProcess(command, process.returncode, said, errors)
+
+
+def finish(command: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    done = run(command, environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return done
 
@@ -94,8 +107,9 @@ def wait_for_checkpoint(home: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+def kill_group(process: subprocess.Popen[Any]) -> None:
+    """Kill what is left of the group that the test started; what Ray put into groups of its own dies with it."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
 
@@ -164,14 +178,7 @@ def test_a_run_that_the_clock_stops_goes_on_to_the_same_losses(
 def test_a_loss_that_is_no_number_ends_the_run_at_once(
     environment_of: Callable[[Path], dict[str, str]], tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [*RUN, "base_model=poisoned"],
-        cwd=PROJECT_ROOT,
-        env=environment_of(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = run((*RUN, "base_model=poisoned"), environment_of(tmp_path))
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: step 1: the loss is nan over row ")

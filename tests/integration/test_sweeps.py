@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from train_jobs.qlora.config import QLoraConfig
 from tune_sweeps.run import main
 
 pytest.importorskip("trl")
-pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PATIENCE_S = 600
 GOOD, USELESS = 5e-3, 1e-9
@@ -95,7 +96,16 @@ def command(axis: str, config: Path, *more: str) -> list[str]:
 
 
 def run(line: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(line, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    """The command to its end; one that takes too long is killed with all that it started."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        line, cwd=PROJECT_ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    try:
+        said, errors = process.communicate(timeout=PATIENCE_S)
+    finally:
+        kill(process)
+    return subprocess.CompletedProcess(line, process.returncode, said, errors)
 
 
 def trials(folder: Path) -> dict[str, dict[str, Any]]:
@@ -107,9 +117,9 @@ def steps(trial: dict[str, Any]) -> list[int]:
     return [point["step"] for point in trial["curve"]]
 
 
-def kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the group that the test started; what Ray put into groups of its own dies with its parent."""
-    if process.poll() is None:
+def kill(process: "subprocess.Popen[Any]") -> None:
+    """Kill what is left of the group that the test started; what Ray put into groups of its own dies with it."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
 
@@ -125,6 +135,14 @@ def checkpoint(folder: Path, step: int) -> Path | None:
     return None
 
 
+def wait_for_state(tune: Path, since: float) -> None:
+    """Tune notes every second checkpoint at once, and all else every ten seconds."""
+    deadline = time.monotonic() + 30
+    while not any(file.stat().st_mtime > since for file in tune.glob("experiment_state-*.json")):
+        assert time.monotonic() < deadline, "Tune has not noted the checkpoint"
+        time.sleep(0.05)
+
+
 def killed_after(line: list[str], environment: dict[str, str], trial: Path, step: int) -> Path:
     """Run a sweep until a trial has a checkpoint of that step, and kill it; the checkpoint."""
     process = subprocess.Popen(line, cwd=PROJECT_ROOT, env=environment, start_new_session=True)
@@ -134,7 +152,7 @@ def killed_after(line: list[str], environment: dict[str, str], trial: Path, step
             assert process.poll() is None, "the sweep ended before it was to be killed"
             assert time.monotonic() < deadline, "no checkpoint was written"
             time.sleep(0.05)
-        time.sleep(1)  # Tune notes the checkpoint
+        wait_for_state(trial.parent, (found / "curve.json").stat().st_mtime)
     finally:
         kill(process)
     return found

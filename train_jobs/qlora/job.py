@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.store import AdapterStore
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, SetupError
 from core.logs import get_logger
 from core.provenance import code_revision, refuse_uploaded_copy
 from core.settings import Settings
@@ -280,7 +280,7 @@ def connect(config: QLoraConfig) -> None:
 
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it shows every line twice
     if os.environ.get("RAY_ADDRESS"):
-        ray.init()
+        join_cluster()
         found = ray.cluster_resources().get("GPU", 0)
         if config.use_gpu and found < config.least_workers:  # the cluster may be about to start nodes
             get_logger("qlora").warning("waiting for GPUs", wanted=config.least_workers, found=found)
@@ -292,3 +292,18 @@ def connect(config: QLoraConfig) -> None:
         include_dashboard=False,
         runtime_env={"worker_process_setup_hook": ray_hook.HOOK},
     )
+
+
+def join_cluster(**options: Any) -> None:
+    """Connect to the cluster that ``RAY_ADDRESS`` names.
+
+    Raises:
+        SetupError: Nothing answers there.
+    """
+    import ray
+
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SetupError(f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']} cannot be joined: {reason}") from error

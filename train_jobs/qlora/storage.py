@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +47,14 @@ class RunStorage:
         from pyarrow import fs
 
         bucket, root = self._bucket()
-        for name in names:
-            local = self.folder / name
-            _remove(local)
-            kind = bucket.get_file_info(f"{root}/{name}").type
-            if kind != fs.FileType.NotFound:
-                (local if kind == fs.FileType.Directory else local.parent).mkdir(parents=True, exist_ok=True)
-                fs.copy_files(f"{root}/{name}", str(local), source_filesystem=bucket)
+        with self._reached():
+            for name in names:
+                local = self.folder / name
+                kind = bucket.get_file_info(f"{root}/{name}").type
+                _remove(local)
+                if kind != fs.FileType.NotFound:
+                    (local if kind == fs.FileType.Directory else local.parent).mkdir(parents=True, exist_ok=True)
+                    fs.copy_files(f"{root}/{name}", str(local), source_filesystem=bucket)
 
     def push(self, *names: str) -> None:
         """Copy local files and folders to the bucket, the last one last; nothing to do for a directory."""
@@ -60,13 +63,23 @@ class RunStorage:
         from pyarrow import fs
 
         bucket, root = self._bucket()
-        bucket.create_dir(root)
-        for name in names:
-            if (self.folder / name).is_dir():
-                bucket.create_dir(f"{root}/{name}")
-            # Uploads from several threads are not safe with S3 (arrow#32372).
-            options = {"destination_filesystem": bucket, "use_threads": False}
-            fs.copy_files(str(self.folder / name), f"{root}/{name}", **options)
+        with self._reached():
+            bucket.create_dir(root)
+            for name in names:
+                if (self.folder / name).is_dir():
+                    bucket.create_dir(f"{root}/{name}")
+                # Uploads from several threads are not safe with S3 (arrow#32372).
+                options = {"destination_filesystem": bucket, "use_threads": False}
+                fs.copy_files(str(self.folder / name), f"{root}/{name}", **options)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """One line where the bucket does not answer or refuses; a URI alone does not tell."""
+        try:
+            yield
+        except OSError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SetupError(f"storage_path: {self.path} cannot be reached: {reason}") from error
 
     def _bucket(self) -> tuple[Any, str]:
         bucket, root = filesystem(self.path)
@@ -88,7 +101,7 @@ def run_storage(config: QLoraConfig, settings: Settings, name: str) -> RunStorag
     """The storage of the run called ``name``.
 
     Raises:
-        ConfigurationError: ``storage_path`` is a URI that is not known, or cannot be reached.
+        ConfigurationError: ``storage_path`` is a URI that is not known.
     """
     given = str(config.storage_path) if config.storage_path else str(settings.home_dir / "training")
     scheme = SCHEME.match(given)

@@ -185,3 +185,21 @@ def test_wrong_arguments_are_named(arguments: list[str], says: str, capsys: pyte
     with pytest.raises(SystemExit):
         main(["--character", "haneul", "--reference", "a", *arguments])
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--candidate", "nowhere"], "nowhere: there is no such folder"),
+        (["--candidate", ".", "--device", "cuda"], "this machine has 0 GPUs"),
+        (["--candidate", ".", "--device", "tpu"], "torch knows no such device"),
+        (["--candidate", ".", "--out", f"{__file__}/below"], "nothing can be written to"),
+    ],
+)
+def test_what_is_not_there_is_told_before_a_model_is_loaded(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(pytest.importorskip("torch").cuda, "device_count", lambda: 0)
+    assert main(["--character", "haneul", "--reference", "a", *arguments]) == 2
+    assert says in capsys.readouterr().err

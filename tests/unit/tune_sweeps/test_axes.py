@@ -9,7 +9,16 @@ from core.errors import ConfigurationError
 from core.settings import PROJECT_ROOT, Settings
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
-from tune_sweeps.axes import axis_names, check_packable, check_packed, folder_name, label, points, wanted_axes
+from tune_sweeps.axes import (
+    axis_names,
+    check_own,
+    check_packable,
+    check_packed,
+    folder_name,
+    label,
+    points,
+    wanted_axes,
+)
 from tune_sweeps.config import SweepConfig
 from tune_sweeps.plan import load_training, runs_packed, trial_config
 
@@ -129,6 +138,28 @@ def test_a_trials_setting_that_does_not_exist_is_named() -> None:
     config = sweep(training={"config": "x.yaml", "trials": {"max_step": 7}})
     with pytest.raises(ConfigurationError, match=r"training\.trials.*max_step"):
         trial_config(JOB, config, seed=0)
+
+
+def test_a_trials_own_accumulation_holds() -> None:
+    job = JOB.model_copy(update={"num_workers": 4, "accumulation": 2})
+    config = sweep(training={"config": "x.yaml", "trials": {"accumulation": 1}})
+    assert trial_config(job, config, seed=0).accumulation == 4
+
+
+@pytest.mark.parametrize(
+    ("axis", "trials", "said"),
+    [
+        ("rank", {"rank": 4}, "rank is the axis"),
+        ("ratio", {"data": {"version": "haneul@v1"}}, "sets the version"),
+        ("rank", {"data": 3}, "3 is no settings"),
+    ],
+)
+def test_settings_of_the_trials_alone_do_not_replace_what_is_compared(
+    axis: str, trials: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        check_own([axis], sweep(training={"config": "x.yaml", "trials": trials}))
+    check_own(["learning_rate"], sweep(training={"config": "x.yaml", "trials": {"max_steps": 4}}))
 
 
 def test_overrides_of_the_training_reach_into_its_parts() -> None:

@@ -1,5 +1,7 @@
 """Memory of an axis: every trial is held against the GPU, and of a pack as many as learn at once."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from core.errors import ConfigurationError
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.estimate import Shape, estimate
 from tune_sweeps.config import PackConfig
-from tune_sweeps.memory import check_trials, pack_estimate
+from tune_sweeps.memory import check_space, check_trials, pack_estimate
 from tune_sweeps.records import Trial
 
 LLAMA_8B = Shape(
@@ -72,3 +74,18 @@ def test_a_pack_that_does_not_fit_is_told_what_to_lower() -> None:
     check_trials(trials, shapes, PackConfig(slots=1))
     with pytest.raises(ConfigurationError, match=r"of 24\.0 GiB: lower pack\.slots, .*trainable=solo"):
         check_trials(trials, shapes, PackConfig(slots=4))
+
+
+def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def two_gib_free(place: Path) -> SimpleNamespace:
+        asked.append(place)
+        return SimpleNamespace(free=2 * 2**30)
+
+    monkeypatch.setattr("tune_sweeps.memory.shutil.disk_usage", two_gib_free)
+    folder = tmp_path / "not" / "there"
+    check_space(folder, {"a": 300.0, "b": 300.0})
+    with pytest.raises(ConfigurationError, match=r"2\.0 GiB free .* need 3\.5 GiB"):
+        check_space(folder, {"a": 600.0, "b": 600.0})
+    assert set(asked) == {tmp_path}
