@@ -13,7 +13,7 @@ from core.errors import ConfigurationError
 from core.settings import Settings
 from data_pipelines.config import parse_ratio
 from train_jobs.qlora.config import NOT_LEARNED, QLoraConfig
-from train_jobs.qlora.preflight import max_lora_rank
+from train_jobs.qlora.preflight import max_lora_rank, serve_file, served_rank
 from tune_sweeps.config import SweepConfig
 
 RATIO = "ratio"
@@ -63,6 +63,9 @@ class Point:
     label: str
     job: QLoraConfig
     """The job that it makes; ``best.yaml`` when it wins."""
+
+    barred: str = ""
+    """Why it cannot win, though it is tried: the final job would refuse it. Empty: it can."""
 
 
 def axis_names() -> list[str]:
@@ -127,19 +130,32 @@ def points(
         mixed: For ``ratio``: the data set version of each value, by label.
 
     Raises:
-        ConfigurationError: A value is none that the job takes, or its rank is more than the server takes.
+        ConfigurationError: A value is none that the job takes, or the server takes the rank of none of them.
     """
-    limit = max_lora_rank(settings.resolved(config.served_by)) if config.served_by else None
+    training, limit = served(training, config, settings)
     found = []
     for value in config.axes[axis]:
         change = {"data": {"version": (mixed or {})[label(value)]}} if axis == RATIO else {axis: value}
         job = with_alpha(changed(training, change, f"axes.{axis}"), axis, config.alpha_per_rank)
-        if limit is not None and job.rank > limit:
-            raise ConfigurationError(
-                f"axes.{axis}: rank {job.rank} is above the max_lora_rank {limit} of {config.served_by}"
-            )
-        found.append(Point(label(value), job))
+        above = limit is not None and job.rank > limit
+        found.append(Point(label(value), job, f"tried, not servable (max_lora_rank {limit})" if above else ""))
+    if all(point.barred for point in found):
+        raise ConfigurationError(
+            f"axes.{axis}: every rank is above the max_lora_rank {limit} of {serve_file(training)}, so that none can "
+            "win: raise it there, add a lower rank, or name another served_by"
+        )
     return found
+
+
+def served(training: QLoraConfig, config: SweepConfig, settings: Settings) -> tuple[QLoraConfig, int | None]:
+    """The job for the server that the sweep names, if it names one; and the largest rank that may win.
+
+    Without one the final job's own rule holds, so that it never refuses a winner.
+    """
+    if config.served_by is None:
+        return training, served_rank(training, settings)
+    limit = max_lora_rank(settings.resolved(config.served_by))
+    return training.model_copy(update={"served_by": config.served_by}), limit
 
 
 def changed(job: QLoraConfig, change: Mapping[str, Any], place: str) -> QLoraConfig:

@@ -145,7 +145,8 @@ class SweepConfig(Strict):
     rule: Rule = Rule()
 
     served_by: Path | None = None
-    """A Serve file, such as ``serve_deploy.yaml``: a rank above its ``max_lora_rank`` is refused. Unset: any rank."""
+    """The Serve file of the engine that shall load the winner, such as ``serve_deploy.yaml``: a rank above its
+    ``max_lora_rank`` is tried, but cannot win. Unset: that of the training, if its adapter is to be published."""
 
     storage_path: Path | None = None
     """Where sweeps are kept, on every node the same files; unset: ``<ARTISTMIND_HOME>/sweeps``."""

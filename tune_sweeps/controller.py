@@ -5,7 +5,8 @@ Imports Ray Tune on top, so it is imported only when a sweep begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Collection
 from typing import Any
 
 import ray
@@ -17,10 +18,20 @@ from core.logs import get_logger
 
 
 class ResumableAsha(ASHAScheduler):
-    """Ray's ASHA, which forgets everything when a sweep is resumed: here the trials bring their curves with them."""
+    """Ray's ASHA, which forgets everything when a sweep is resumed: here the trials bring their curves with them.
+
+    Trials that cannot win have rungs of their own: they must not stop one that can.
+    """
+
+    def __init__(self, barred: Collection[str] = (), **settings: Any) -> None:
+        """``barred``: names of the trials that cannot win."""
+        super().__init__(**settings)
+        self._barred = frozenset(barred)
+        self._brackets.append(copy.deepcopy(self._brackets[0]))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
+        self._trial_info[trial.trial_id] = self._brackets[trial.config["trial"] in self._barred]
         for point in (trial.last_result or {}).get("curve", ()):
             self.on_trial_result(tune_controller, trial, point)  # what it decides was decided then
 

@@ -52,6 +52,12 @@ class Segment:
     """Training loss of the last step."""
 
     learning_rate: float
+    grad_norm: float
+    """Of the last step, before clipping."""
+
+    tokens_per_s: float
+    """The trial's real tokens in its share of the steps' time, without validation."""
+
     validation_loss: float
     seconds: float
     """Of the round, divided by the slots that took part."""
@@ -66,6 +72,10 @@ class _Request:
     checkpoint: bool
     answer: asyncio.Future[Segment]
     seconds: float = 0.0
+    step_seconds: float = 0.0
+    """The part of ``seconds`` that is no validation."""
+
+    tokens: int = 0
 
 
 class PackServer:
@@ -130,7 +140,7 @@ class PackServer:
             self._check(name, token)
         except BaseException:
             if self._is_newest(name, token):  # else the slot is, or will be, another's
-                self._held.discard(name)
+                await self._free(name)
             raise
         else:
             self._lease(name)
@@ -272,18 +282,27 @@ class PackServer:
     def _work(self, requests: dict[str, _Request]) -> dict[str, Segment | Exception]:
         """Advance all until the first has what it asked for; measure, and save, those that have."""
         began = time.monotonic()
-        steps = min((request.steps for request in requests.values()), default=0)
-        results: dict[str, StepResult] = {}
-        for _ in range(steps):
-            results.update(self._pack.step(list(requests)))
-        for request in requests.values():
-            request.steps -= steps
+        results = self._steps(requests)
         done = [name for name, request in requests.items() if request.steps <= 0 or results[name].finished]
         losses = self._pack.evaluate(done)
         share = (time.monotonic() - began) / max(1, len(requests))
         for request in requests.values():
             request.seconds += share
         return {name: self._segment(requests[name], results[name], name, losses[name]) for name in done}
+
+    def _steps(self, requests: dict[str, _Request]) -> dict[str, StepResult]:
+        """As many as every trial still wants; the last one of each."""
+        began = time.monotonic()
+        steps = min((request.steps for request in requests.values()), default=0)
+        results: dict[str, StepResult] = {}
+        for _ in range(steps):
+            results |= (done := self._pack.step(list(requests)))
+            for name, result in done.items():
+                requests[name].tokens += result.tokens
+        for request in requests.values():
+            request.steps -= steps
+            request.step_seconds += (time.monotonic() - began) / len(requests)
+        return results
 
     def _segment(self, request: _Request, result: StepResult, name: str, loss: float) -> Segment | Exception:
         """What the trial is told; a loss that is no number is its own failure, and no other's."""
@@ -293,7 +312,16 @@ class PackServer:
                 "rate may be too high"
             )
         files = self._files(name) if request.checkpoint or result.finished else {}
-        return Segment(result.step, result.loss, result.learning_rate, loss, request.seconds, files)
+        return Segment(
+            step=result.step,
+            loss=result.loss,
+            learning_rate=result.learning_rate,
+            grad_norm=result.grad_norm,
+            tokens_per_s=request.tokens / max(request.step_seconds, 1e-9),
+            validation_loss=loss,
+            seconds=request.seconds,
+            files=files,
+        )
 
     def _files(self, name: str) -> dict[str, bytes]:
         import torch
@@ -326,6 +354,7 @@ def load_pack(config: QLoraConfig, pack: PackConfig, max_rank: int) -> Pack:
         max_rank=max_rank,
         target_modules=config.target_modules,
         quantize=config.quantize,
+        double_quant=config.double_quant,
         bf16=config.bf16,
         attention=config.attention,
         max_length=config.max_length,

@@ -15,6 +15,7 @@ from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import Conversations, Split, load_conversations, prepare_split
 from train_jobs.qlora.job import found_base, load_tokenizer
+from train_jobs.qlora.publish import Provenance, provenance
 from tune_sweeps.axes import RATIO, Point, changed, check_packable, folder_name, points, ratios
 from tune_sweeps.config import SweepConfig
 from tune_sweeps.memory import adapter_sizes, check_space, check_trials, trial_shapes
@@ -96,7 +97,7 @@ def plan_axis(axis: str, config: SweepConfig, training: QLoraConfig, folder: Pat
             if runs_packed(axis, config):
                 check_packable(job)
             name = f"{axis}-{folder_name(point.label)}-s{seed}"
-            trials.append(Trial(name=name, value=point.label, seed=seed, config=job))
+            trials.append(Trial(name=name, value=point.label, seed=seed, config=job, barred=point.barred))
     if len({trial.name for trial in trials}) < len(trials):
         raise ConfigurationError(f"axes.{axis}: two of its values, or two seeds, have the same name")
     data = trial_data(trials, training, config.samples, settings)
@@ -159,6 +160,7 @@ def trial_data(
     """
     conversations: dict[str, Conversations] = {}
     splits: dict[str, Split] = {}
+    origins: dict[str, Provenance] = {}
     keys: dict[str, str] = {}
     for trial in trials:
         config = trial.config
@@ -168,7 +170,9 @@ def trial_data(
             conversations[source] = load_conversations(same_split, settings)
         key = keys[trial.name] = f"{source} {config.base_model} {config.max_length}"
         if key not in splits:
-            tokenizer = load_tokenizer(found_base(settings, config.base_model))
+            base = found_base(settings, config.base_model)
+            tokenizer = load_tokenizer(base)
+            origins[key] = provenance(base, tokenizer, conversations[source])
             splits[key] = prepare_split(tokenizer, conversations[source], config.max_length)
     shared = _shared([[json.dumps(row.messages) for row in split.validation] for split in splits.values()])
     by_key: dict[str, TrialData] = {}
@@ -176,7 +180,7 @@ def trial_data(
         validation = tuple(row for row in split.validation if json.dumps(row.messages) in shared)
         step = max(1, len(validation) // samples)
         prompts = tuple(row.messages[:-1] for row in validation[::step][:samples])
-        by_key[key] = TrialData(split.train, validation, prompts)
+        by_key[key] = TrialData(split.train, validation, prompts, origins[key])
     return {trial.name: by_key[keys[trial.name]] for trial in trials}
 
 

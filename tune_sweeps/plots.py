@@ -38,12 +38,14 @@ def _curves(figure_class: Any, records: Sequence[TrialRecord]) -> Any:
     figure = figure_class(figsize=(8, 5))
     axes = figure.subplots()
     values = list(dict.fromkeys(one.value for one in records))
+    named: set[str] = set()
     style = {"finished": "-", "stopped": "--", "failed": ":"}
     for one in records:
         if one.curve:
             x, y = [point.progress for point in one.curve], [point.bits_per_char for point in one.curve]
             color = f"C{values.index(one.value)}"
-            label = f"{one.value} ({one.status})" if one.seed == records[0].seed else None
+            label = None if one.value in named else f"{one.value} ({one.status})"  # one entry, whatever the seeds
+            named.add(one.value)
             axes.plot(x, y, style[one.status], color=color, marker=".", label=label)
     axes.set_xlabel("percent of the trial's steps")
     axes.set_ylabel("validation loss, bits per character")

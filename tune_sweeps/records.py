@@ -10,6 +10,7 @@ from pydantic import Field
 
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import IGNORED, EncodedRow, Messages
+from train_jobs.qlora.publish import Provenance
 from tune_sweeps.config import Strict
 
 
@@ -29,6 +30,9 @@ class Trial(Strict):
     rows_per_step: int = 1
     """Conversations of an optimiser step in a pack; solo, the trainer counts."""
 
+    barred: str = ""
+    """Why its value cannot win, though it is tried; empty: it can."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialData:
@@ -38,6 +42,9 @@ class TrialData:
     validation: tuple[EncodedRow, ...]
     prompts: tuple[Messages, ...]
     """Held-out conversations up to the reply that is asked for."""
+
+    origin: Provenance | None = None
+    """Which data, base and tokenizer these are."""
 
     def bits_per_char(self, loss: float) -> float:
         """A validation loss (nats per target token, mean) in bits per character of the replies."""
@@ -67,6 +74,13 @@ class CurvePoint(Strict):
 
     bits_per_char: float
     train_loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    """Before clipping."""
+
+    tokens_per_s: float | None = None
+    """Real tokens per second of optimiser steps; of a pack, the trial's own in its share of that time."""
+
     seconds: float
     """Training time so far; of a pack, the trial's share of it."""
 
@@ -86,6 +100,9 @@ class TrialRecord(Strict):
 
     reason: str = ""
     """Why it failed."""
+
+    barred: str = ""
+    """Why its value cannot win, though it was tried."""
 
     curve: tuple[CurvePoint, ...] = ()
     adapter: str | None = None

@@ -37,6 +37,7 @@ def candidates(records: Sequence[TrialRecord], measured: Mapping[str, Measuremen
                 persona=Share(sum(r.replies_kept for r in results), sum(len(r.replies) for r in results)),
                 memory_mib=max(one.memory_mib or 0.0 for one in own),
                 seconds=fmean(one.seconds for one in own),
+                barred=own[0].barred,
             )
         )
     return found
@@ -72,7 +73,7 @@ def report_page(
     """The page for people; everything that the choice follows from is in its first table."""
     parts = [f"# {title}", ""]
     if decision is None:
-        parts += ["**No trial was finished and measured: nothing was chosen.**", ""]
+        parts += ["**No trial that can win was finished and measured: nothing was chosen.**", ""]
     else:
         parts += [
             f"**Best: {axis} = {decision.best.value}.** {why(decision)}",
@@ -92,8 +93,8 @@ def why(decision: Decision) -> str:
     """The choice in one or two sentences."""
     best, leader = decision.best, decision.leader
     tied = [one.candidate.value for one in decision.standings if one.tied and one.candidate.value != best.value]
-    if len(decision.standings) == 1:
-        return "It is the only one with a finished trial."
+    if sum(not one.candidate.barred for one in decision.standings) == 1:
+        return "It is the only one that can win and has a finished trial."
     if not tied:
         return "It has the lowest loss of those that passed the gates, by more than the margin."
     others = f"{', '.join(tied)} {'is' if len(tied) == 1 else 'are'} within the margin"
@@ -113,9 +114,9 @@ def _standings(axis: str, decision: Decision) -> list[str]:
 
 def _line(one: Standing, decision: Decision) -> str:
     own = one.candidate
-    verdict = "**best**" if own is decision.best else "tied" if one.tied else "behind" if one.passed else "out"
+    place = "**best**" if own is decision.best else "tied" if one.tied else "behind" if one.passed else "out"
     numbers = f"{own.loss:.4f} | {one.behind:.4f} | {one.error:.4f} | {_shown(own.speech)} | {_shown(own.persona)}"
-    return f"| {own.value} | {numbers} | {own.memory_mib:.0f} | {own.seconds / 60:.1f} | {verdict} |"
+    return f"| {own.value} | {numbers} | {own.memory_mib:.0f} | {own.seconds / 60:.1f} | {own.barred or place} |"
 
 
 def _shown(share: Share) -> str:
@@ -134,10 +135,15 @@ def _rule(decision: Decision, rule: Rule) -> list[str]:
         "standard error of that difference over the same conversations.",
         f"3. The margin is {decision.margin:.4f}: {rule.tie_errors:g} × the root mean square of `±` over the rest "
         "but the leader. Within it least memory wins, then least time, then loss.",
+        *(["4. What is not servable has no part in all of this."] if _any_barred(decision) else []),
         "",
         "Losses are of held-out conversations on the base in 16 bits; replies are to held-out prompts, judged by the "
         "rules of `evaluation`. Its sets play no part: they are kept for judging what was chosen.",
     ]
+
+
+def _any_barred(decision: Decision) -> bool:
+    return any(one.candidate.barred for one in decision.standings)
 
 
 def _trials(records: Sequence[TrialRecord]) -> list[str]:
@@ -150,7 +156,8 @@ def _trials(records: Sequence[TrialRecord]) -> list[str]:
 
 def _trial(one: TrialRecord) -> str:
     last = one.curve[-1] if one.curve else None
-    said = f"failed: {one.reason}" if one.status == "failed" else "stopped by ASHA" if one.status == "stopped" else ""
+    ends = {"failed": f"failed: {one.reason}", "stopped": "stopped by ASHA", "finished": ""}
+    said = "; ".join(filter(None, (ends[one.status], one.barred)))
     came, loss = (f"{last.progress:.0f} %", f"{last.validation_loss:.4f}") if last else ("0 %", "–")
     return f"| {one.name} | {came} | {loss} | {one.seconds / 60:.1f} | {said.replace('|', '¦')} |"
 

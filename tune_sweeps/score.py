@@ -13,6 +13,8 @@
    least training time, then the lower loss, then the order of the axis' values.
 
 One margin for all makes the rule consistent: who is no worse than another in everything is never behind it.
+
+Who is barred, such as for a rank that the server does not load, stands in the table and has no part in all of this.
 """
 
 from __future__ import annotations
@@ -58,6 +60,8 @@ class Candidate:
 
     memory_mib: float
     seconds: float
+    barred: str = ""
+    """Why it cannot win; empty: it can."""
 
     @property
     def loss(self) -> float:
@@ -98,18 +102,20 @@ def choose(candidates: Sequence[Candidate], rule: Rule) -> Decision:
     """Apply the rule.
 
     Raises:
-        Unprocessable: There is no candidate, or those there are were not measured on the same conversations.
+        Unprocessable: There is no candidate that can win, or those there are were not measured on the same
+            conversations.
     """
-    if not candidates:
-        raise Unprocessable("no configuration has a finished trial: nothing can be chosen")
+    ordered = sorted(candidates, key=lambda one: one.order)
+    rivals = [one for one in ordered if not one.barred]
+    if not rivals:
+        raise Unprocessable("no configuration that can win has a finished trial: nothing can be chosen")
     if len({len(rows) for one in candidates for rows in one.losses.values()}) != 1:
         raise Unprocessable("the configurations were not measured on the same conversations")
-    speech_gate = gate([one.speech for one in candidates], rule.speech_slack, rule.gate_errors)
-    persona_gate = gate([one.persona for one in candidates], rule.persona_slack, rule.gate_errors)
-    ordered = sorted(candidates, key=lambda one: one.order)
-    passed = [one for one in ordered if one.speech.value >= speech_gate and one.persona.value >= persona_gate]
+    speech_gate = gate([one.speech for one in rivals], rule.speech_slack, rule.gate_errors)
+    persona_gate = gate([one.persona for one in rivals], rule.persona_slack, rule.gate_errors)
+    passed = [one for one in rivals if one.speech.value >= speech_gate and one.persona.value >= persona_gate]
     # No one may pass both gates; then each asks for what the other lacks, and loss alone decides.
-    contenders = passed or ordered
+    contenders = passed or rivals
     leader = min(contenders, key=lambda one: (one.loss, one.order))
     errors = {one.order: paired_error(one, leader) for one in ordered}
     others = [errors[one.order] for one in contenders if one is not leader]

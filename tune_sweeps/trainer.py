@@ -30,12 +30,16 @@ class ReportToTune(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         loss = metrics["eval_loss"]
+        logged = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
         point = CurvePoint(
             step=state.global_step,
             progress=100 * state.global_step / state.max_steps,
             validation_loss=loss,
             bits_per_char=self._rows.bits_per_char(loss),
-            train_loss=next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None),
+            train_loss=logged.get("loss"),
+            learning_rate=logged.get("learning_rate"),
+            grad_norm=logged.get("grad_norm"),
+            tokens_per_s=logged.get("tokens_per_s"),
             seconds=self._history.clock(),
             memory_mib=peak_memory_mib(),
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.errors import ArtistMindError
 from core.logs import get_logger
+from train_jobs.reference.output import swap_in
 from tune_sweeps.cluster import TRIAL_CPUS
 from tune_sweeps.history import WHOLE
 from tune_sweeps.pack_server import PackServer
@@ -66,8 +67,8 @@ def mend(checkpoint: Any | None) -> None:
     named = Path(checkpoint.path)
     newer = sorted(path for path in named.parent.glob("checkpoint_*") if path.is_dir() and path.name > named.name)
     if newer and (len(newer) >= KEPT or not named.is_dir()):
-        shutil.rmtree(named, ignore_errors=True)
-        shutil.copytree(newer[0], named)
+        with swap_in(named) as whole:  # a kill in between leaves nothing half copied under the name
+            shutil.copytree(newer[0], whole, dirs_exist_ok=True)
         get_logger("sweep").warning("checkpoint was gone", trial=named.parent.name, instead=newer[0].name)
 
 
@@ -162,6 +163,7 @@ def scheduler(plan: AxisPlan) -> Any:
     if not asha.enabled:
         return FIFOScheduler()
     return ResumableAsha(
+        barred=[trial.name for trial in plan.trials if trial.barred],
         time_attr="progress",
         max_t=math.nextafter(WHOLE, 0),
         grace_period=asha.grace,
@@ -202,6 +204,7 @@ def record(trial: Trial, result: Any) -> TrialRecord:
         seed=trial.seed,
         status="failed" if result.error else "finished" if done else "stopped",
         reason=reason(result.error) if result.error else "",
+        barred=trial.barred,
         curve=tuple(CurvePoint.model_validate(point) for point in metrics.get("curve", ())),
         adapter=result.checkpoint.path if result.checkpoint else None,
     )

@@ -266,7 +266,7 @@ def test_all_carries_each_winner_into_the_next_axis(environment: dict[str, str],
     [
         ("ranks", [], "'ranks' is no axis"),
         ("rank", ["axes.rank=[4,0]"], "greater than or equal to 1"),
-        ("rank", ["served_by=serve_local.yaml", "axes.rank=[16,128]"], "above the max_lora_rank"),
+        ("rank", ["served_by=serve_local.yaml", "axes.rank=[32,128]"], "every rank is above the max_lora_rank 16"),
         ("rank", ["training.overrides.target_modules=[q_proj,w_proj]"], "has no layer w_proj"),
         ("ratio", ["axes.ratio=['6:2:2','1:1:1']"], "only a data set version can be mixed"),
         (

@@ -10,16 +10,18 @@ from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.model import load_base
 
 
-def load_frozen(base: str, *, quantize: bool, bf16: bool, attention: str, device: Any) -> Any:
-    """The base as the fine-tuning job holds it: NF4 with double quantisation, or plain.
+def load_frozen(
+    base: str, *, quantize: bool, bf16: bool, attention: str, device: Any, double_quant: bool = True
+) -> Any:
+    """The base as the fine-tuning job holds it: NF4, with or without double quantisation, or plain.
 
     Raises:
         ConfigurationError: There is no such model, or it cannot be read.
     """
-    settings = {"base_model": base, "bf16": bf16, "attention": attention, "use_gpu": str(device) != "cpu"}
+    settings = {"base_model": base, "bf16": bf16, "attention": attention, "double_quant": double_quant}
     try:
         # Whose adapters they become is nothing to the base.
-        config = QLoraConfig.model_validate({"character": "any"} | settings)
+        config = QLoraConfig.model_validate({"character": "any", "use_gpu": str(device) != "cpu"} | settings)
         model = load_base(config, quantize, str(device))
     except (OSError, ValueError) as error:  # not there; there, but no model
         raise ConfigurationError(f"{base}: no model can be loaded from there ({_first_line(error)})") from error

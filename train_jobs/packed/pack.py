@@ -83,6 +83,7 @@ class Pack:
         max_length: int,
         target_modules: str | Sequence[str] = "all-linear",
         quantize: bool = True,
+        double_quant: bool = True,
         bf16: bool = True,
         attention: str = "sdpa",
         device: Any = "cpu",
@@ -112,7 +113,9 @@ class Pack:
             raise ConfigurationError(f"slots {slots}, max_rank {max_rank}: give at least 1 of each")
         if bf16_adapters and not bf16:
             raise ConfigurationError("bf16_adapters: set bf16 with it")
-        model = load_frozen(base, quantize=quantize, bf16=bf16, attention=attention, device=device)
+        model = load_frozen(
+            base, quantize=quantize, bf16=bf16, attention=attention, device=device, double_quant=double_quant
+        )
         if cache_dequantized:
             hold_dequantized(model)
         return cls(
@@ -160,7 +163,11 @@ class Pack:
             for name, parameter in self._peft.named_parameters()
             if f".{adapter}." in name
         }
-        self._slots[settings.name] = Slot(settings, adapter, weights, train, validation)
+        try:
+            self._slots[settings.name] = Slot(settings, adapter, weights, train, validation)
+        except BaseException:  # such as for want of memory; of its own failures PEFT takes care
+            self._peft.delete_adapter(adapter)
+            raise
 
     def step(self, names: Sequence[str] | None = None) -> dict[str, StepResult]:
         """One optimiser step of every running adapter, or of the named ones among them, in mixed passes.
@@ -249,7 +256,11 @@ class Pack:
         """
         check_state(state, settings, len(train))
         self.start(settings, train, validation)
-        self._slots[settings.name].load(state)
+        try:
+            self._slots[settings.name].load(state)
+        except BaseException:
+            self.stop(settings.name)
+            raise
 
     def _named(self, names: Sequence[str]) -> list[Slot]:
         return [self._slot(name) for name in dict.fromkeys(names)]

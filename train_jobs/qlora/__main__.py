@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from train_jobs.qlora.job import prepare
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, build, run. 0: done, or ended by ``--stop-after``; 2: the settings are wrong and nothing was started;
     1: the run failed."""
+    began = time.time()
     parser = argparse.ArgumentParser(prog="python -m train_jobs.qlora", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="YAML file, see train_jobs/configs")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
@@ -42,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load_config(QLoraConfig, options.config, options.overrides)
         setup_logging(get_settings())
-        if not prepare(config, get_settings()).run(options.stop_after):
+        # Checking the settings and reading the data takes minutes, which a time limit does not give back.
+        stop_at = began + options.stop_after if options.stop_after else None
+        if not prepare(config, get_settings()).run(stop_at):
             print("stopped in time, with a checkpoint: run the same command again to go on")
     except ArtistMindError as error:
         print(f"error: {error}", file=sys.stderr)

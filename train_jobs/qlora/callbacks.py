@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from core.errors import SetupError
 from core.logs import get_logger
+from train_jobs.qlora.checkpoints import mark_whole
 from train_jobs.qlora.failures import full_disk_named
 
 SHOWN = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens", "tokens_per_s", "memory_gib", "epoch")
@@ -47,7 +48,8 @@ class ReportToRay(TrainerCallback):
 
 
 def upload(step: int, checkpoint: Any, name: str) -> Any:
-    """Copy a worker's part to the run's storage, as Ray does by itself; of what does not fit nothing stays.
+    """Copy a worker's part to the run's storage, as Ray does by itself, and mark it; of what does not fit nothing
+    stays.
 
     Args:
         step: The step that it was saved at.
@@ -57,9 +59,12 @@ def upload(step: int, checkpoint: Any, name: str) -> Any:
     Raises:
         SetupError: The disk is full.
     """
+    context = ray.train.get_context()
     try:
         with full_disk_named(f"the checkpoint of step {step}"):
-            return ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
+            kept = context.get_storage().persist_current_checkpoint(checkpoint, name)
+            mark_whole(kept, Path(checkpoint.path), context.get_world_rank(), context.get_world_size())
+            return kept
     except SetupError:
         remove_part(name)
         raise

@@ -60,7 +60,10 @@ class QLoraConfig(BaseModel):
     """Put several conversations into one sequence of ``max_length`` tokens; none of them sees another."""
 
     quantize: bool = True
-    """Hold the frozen base in 4 bits (NF4, double quantisation). Off: plain LoRA."""
+    """Hold the frozen base in 4 bits (NF4). Off: plain LoRA."""
+
+    double_quant: bool = True
+    """Hold the constants of the 4 bits in 8 bits too: 0.05 bytes less for each weight, and a little more work."""
 
     bf16: bool = True
     """Compute in bfloat16; off: float32, or float16 with ``fp16``."""

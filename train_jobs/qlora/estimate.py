@@ -2,7 +2,8 @@
 
     weights      4-bit: linear layers but the output layer x (4 + 8/64 + 32/(64 x 256)) / 8 bytes, that is 0.516
                  (NF4 in blocks of 64 with 8-bit constants, whose own 32-bit constants stand for 256 of them:
-                 QLoRA, arXiv 2305.14314, section 3), everything else in 16 bits; unquantised: all in the base's dtype
+                 QLoRA, arXiv 2305.14314, section 3), or without ``double_quant`` (4 + 32/64) / 8 = 0.5625 bytes;
+                 everything else in 16 bits; unquantised: all in the base's dtype
     adapter      rank x (inputs + outputs) of each adapted layer, 4 bytes (2 and a 4-byte copy with DeepSpeed)
     gradients    4 bytes for each adapted weight, twice with several workers (the buckets that they exchange), divided
                  by the workers with ZeRO
@@ -27,7 +28,8 @@ from dataclasses import dataclass
 from train_jobs.qlora.config import QLoraConfig
 
 GIB = 1024**3
-NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+NF4_BYTES = (4 + 32 / 64) / 8
+NF4_BYTES_DOUBLE = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 LOGIT_TOKENS, LOGIT_WORDS, LOGIT_COPIES = 4096, 32768, 3
 CUDA_BYTES = 1.0 * GIB
@@ -129,7 +131,8 @@ def checkpoint_bytes(config: QLoraConfig, shape: Shape) -> float:
 
 def _weights(config: QLoraConfig, shape: Shape) -> float:
     size = BYTES[config.dtype]
-    linear = shape.linear_weights * (NF4_BYTES if config.quantize else size)
+    in_4_bits = NF4_BYTES_DOUBLE if config.double_quant else NF4_BYTES
+    linear = shape.linear_weights * (in_4_bits if config.quantize else size)
     held = linear + shape.other_weights * size
     if config.deepspeed_stage != 3:
         return held

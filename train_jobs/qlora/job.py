@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from adapters.store import AdapterStore
 from core.errors import ConfigurationError, SetupError
 from core.logs import get_logger
-from core.provenance import code_revision, refuse_uploaded_copy
+from core.provenance import refuse_uploaded_copy
 from core.settings import Settings
 from train_jobs.qlora import ray_hook
 from train_jobs.qlora.config import QLoraConfig, learned_settings
@@ -28,11 +27,11 @@ from train_jobs.qlora.data import (
 from train_jobs.qlora.preflight import check_base, check_machine
 from train_jobs.qlora.publish import (
     Provenance,
-    base_revision,
     build_manifest,
     collect_adapter,
+    origin_page,
+    provenance,
     samples_page,
-    tokenizer_revision,
 )
 from train_jobs.qlora.storage import RunStorage, run_storage, write_text
 
@@ -62,16 +61,15 @@ class QLoraJob:
         """The run's local folder."""
         return self.storage.folder
 
-    def run(self, stop_after_s: float | None = None) -> bool:
+    def run(self, stop_at: float | None = None) -> bool:
         """Train, or go on training, and publish. A finished run is only published.
 
         Args:
-            stop_after_s: Stop with a checkpoint when so many seconds have passed.
+            stop_at: When to stop with a checkpoint, in seconds since the epoch.
 
         Returns:
             Whether the training is finished; if not, another call goes on with it.
         """
-        stop_at = time.time() + stop_after_s if stop_after_s else None
         self.storage.pull("run.json", "metrics.json", "adapter")
         self._claim_run_dir()
         if not self._metrics_path.is_file() and not self._train(stop_at):
@@ -103,13 +101,21 @@ class QLoraJob:
             write_text(path, json.dumps(mine, indent=2) + "\n")
             self.storage.push("run.json")
             return
-        before = json.loads(path.read_text(encoding="utf-8"))
+        # A setting that is newer than the run had its default there.
+        defaults = learned_settings(QLoraConfig(character=self.config.character))
+        before = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
         changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
         if changed:
             raise ConfigurationError(
                 f"run {self.run_dir.name} was begun with other settings ({', '.join(changed)}): "
                 f"choose another run_name, or delete {self.run_dir}"
             )
+
+    def _keep_provenance(self) -> None:
+        """Where the adapter comes from, also when it is not published. Another commit may go on with the run."""
+        page = origin_page(self.config, self.origin)
+        write_text(self.run_dir / "provenance.json", json.dumps(page, indent=2, ensure_ascii=False) + "\n")
+        self.storage.push("provenance.json")
 
     def _train(self, stop_at: float | None) -> bool:
         import ray
@@ -119,6 +125,7 @@ class QLoraJob:
         from train_jobs.qlora.lock import wait_until_free
 
         wait_until_free(self.run_dir, PATIENCE_S)
+        self._keep_provenance()
         connect(self.config)
         try:
             return self._collect(self._ray_trainer(stop_at).fit())
@@ -222,13 +229,7 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
         split=split,
         prompts=prompts(config, split),
         samples_in_4_bits=checked.samples_in_4_bits,
-        origin=Provenance(
-            base_revision=base_revision(base),
-            tokenizer_revision=tokenizer_revision(base, tokenizer),
-            dataset=found.name,
-            dataset_hash=found.digest,
-            code_revision=code_revision(),
-        ),
+        origin=provenance(base, tokenizer, found),
     )
 
 

@@ -44,7 +44,7 @@ def torch_dtype(config: QLoraConfig) -> Any:
 
 
 def nf4(config: QLoraConfig) -> Any:
-    """4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314)."""
+    """4-bit NormalFloat, its constants in 8 bits with ``double_quant`` (QLoRA, arXiv 2305.14314)."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -52,7 +52,7 @@ def nf4(config: QLoraConfig) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_use_double_quant=config.double_quant,
         bnb_4bit_compute_dtype=dtype,
         # ZeRO-3 cuts weights of one dtype: the packed nibbles have to look like the model's other weights.
         bnb_4bit_quant_storage=dtype if config.deepspeed_stage == 3 else torch.uint8,

@@ -57,17 +57,25 @@ def check_base(config: QLoraConfig, base: str, storage: RunStorage) -> Checked:
 
 def check_rank(config: QLoraConfig, settings: Settings) -> None:
     """An adapter that is published must fit into the engine that serves it."""
-    if not config.publish:
-        return
-    file = settings.resolved(config.served_by or (SERVED_ON_GPUS if config.use_gpu else SERVED_LOCALLY))
-    if config.served_by is None and not file.is_file():
-        return
-    most = max_lora_rank(file)
+    most = served_rank(config, settings)
     if most is not None and config.rank > most:
         raise ConfigurationError(
-            f"rank: {config.rank} is more than the max_lora_rank of {most} in {file.name}: raise it there, lower "
-            "rank, or name another served_by"
+            f"rank: {config.rank} is more than the max_lora_rank of {most} in {serve_file(config).name}: raise it "
+            "there, lower rank, or name another served_by"
         )
+
+
+def serve_file(config: QLoraConfig) -> Path:
+    """The Serve file of the engine that shall load the adapter."""
+    return config.served_by or (SERVED_ON_GPUS if config.use_gpu else SERVED_LOCALLY)
+
+
+def served_rank(config: QLoraConfig, settings: Settings) -> int | None:
+    """The largest rank that the job may have; ``None``: any, as for an adapter that is not published."""
+    file = settings.resolved(serve_file(config))
+    if not config.publish or (config.served_by is None and not file.is_file()):
+        return None
+    return max_lora_rank(file)
 
 
 def max_lora_rank(file: Path) -> int | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from core.logs import get_logger, setup_logging
+from core.logs import setup_logging
 from core.settings import get_settings
+from train_jobs.qlora.checkpoints import last_checkpoint
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import EncodedRow, Messages
 from train_jobs.qlora.model import load_base, load_tokenizer, lora_config, set_adapter_types
@@ -93,48 +92,6 @@ def train_worker(loop_config: dict[str, Any]) -> Outcome:
         del trainer  # frees the 4-bit base: the samples load it in 16 bits
         first = ray.train.get_context().get_world_rank() == 0
         return Outcome(metrics, answer(task, adapter) if first else (), history)
-
-
-@contextmanager
-def last_checkpoint() -> Iterator[str | None]:
-    """The folder of the checkpoint to go on from; ``None`` in a run that begins."""
-    import ray.train
-
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None and not is_whole(checkpoint):
-        checkpoint = older_checkpoint(checkpoint)
-    if checkpoint is None:
-        yield None
-        return
-    get_logger("qlora").info("resuming", checkpoint=Path(checkpoint.path).name)
-    with checkpoint.as_directory() as folder:
-        yield folder
-
-
-def is_whole(checkpoint: Any) -> bool:
-    """Whether a checkpoint holds its weights: a run killed between writing and pruning may name one that is gone."""
-    from pyarrow.fs import FileType
-
-    weights = checkpoint.filesystem.get_file_info(f"{checkpoint.path}/adapter_model.safetensors")
-    return bool(weights.type == FileType.File)
-
-
-def older_checkpoint(broken: Any) -> Any | None:
-    """The newest whole checkpoint beside a broken one; ``None`` starts again from the beginning."""
-    from pyarrow.fs import FileSelector
-    from ray.train import Checkpoint
-
-    run = Path(broken.path).parent.as_posix()
-    paths = [item.path for item in broken.filesystem.get_file_info(FileSelector(run, allow_not_found=True))]
-    named = sorted((path for path in paths if Path(path).name.startswith("checkpoint_")), reverse=True)
-    siblings = (Checkpoint(path, broken.filesystem) for path in named)
-    found = next((sibling for sibling in siblings if is_whole(sibling)), None)
-    get_logger("qlora").warning(
-        "last checkpoint is not whole",
-        checkpoint=Path(broken.path).name,
-        instead=Path(found.path).name if found else "the beginning",
-    )
-    return found
 
 
 def build_trainer(task: Task, scratch: Path) -> Any:

@@ -9,6 +9,7 @@ from core.errors import ConfigurationError
 from core.settings import PROJECT_ROOT, Settings
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
+from train_jobs.qlora.preflight import check_rank
 from tune_sweeps.axes import (
     axis_names,
     check_own,
@@ -83,13 +84,39 @@ def test_each_value_must_make_a_whole_job(axes: dict[str, Any], said: str) -> No
         points(next(iter(axes)), sweep(axes=axes), JOB, SETTINGS)
 
 
-def test_a_rank_above_the_servers_is_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    """A Serve file whose engine loads adapters up to rank 64."""
     file = tmp_path / "serve.yaml"
     file.write_text("applications: [{args: {generator: {max_lora_rank: 64}}}]", encoding="utf-8")
-    served = sweep(axes={"rank": [16, 64, 128]}, served_by=file)
-    with pytest.raises(ConfigurationError, match="rank 128 is above the max_lora_rank 64"):
-        points("rank", served, JOB, SETTINGS)
-    assert len(points("rank", sweep(axes={"rank": [16, 64]}, served_by=file), JOB, SETTINGS)) == 2
+    return file
+
+
+def barred(values: list[int], job: QLoraConfig = JOB, axis: str = "rank", **more: Any) -> list[str]:
+    """Why each value cannot win."""
+    return [point.barred for point in points(axis, sweep(axes={axis: values}, **more), job, SETTINGS)]
+
+
+def test_a_rank_above_the_servers_is_tried_and_cannot_win(server: Path) -> None:
+    assert barred([16, 64, 128], served_by=server) == ["", "", "tried, not servable (max_lora_rank 64)"]
+
+
+def test_a_sweep_in_which_nothing_could_win_is_refused(server: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"axes\.rank: every rank is above the max_lora_rank 64 of .*serve"):
+        barred([128, 256], served_by=server)
+    high = JOB.model_copy(update={"rank": 128})
+    with pytest.raises(ConfigurationError, match=r"axes\.learning_rate: every rank is above"):
+        barred([1, 2], high, "learning_rate", served_by=server)
+
+
+def test_the_final_job_does_not_refuse_a_winner(server: Path) -> None:
+    """The sweep's own Serve file goes into ``best.yaml``; without one the rule is the job's."""
+    winner = points("rank", sweep(axes={"rank": [64, 128]}, served_by=server), JOB, SETTINGS)[0].job
+    check_rank(winner, SETTINGS)
+    assert winner.served_by == server
+    assert barred([16, 32]) == ["", "tried, not servable (max_lora_rank 16)"]
+    assert barred([32, 64], JOB.model_copy(update={"served_by": server})) == ["", ""]
+    assert barred([32, 256], JOB.model_copy(update={"publish": False})) == ["", ""]
 
 
 def test_a_pack_refuses_axes_that_need_another_base() -> None:
@@ -162,6 +189,14 @@ def test_settings_of_the_trials_alone_do_not_replace_what_is_compared(
     check_own(["learning_rate"], sweep(training={"config": "x.yaml", "trials": {"max_steps": 4}}))
 
 
+def test_a_list_of_bases_can_be_given_on_the_command_line() -> None:
+    path = PROJECT_ROOT / "tune_sweeps" / "configs" / "local.yaml"
+    config = load_config(SweepConfig, path, ["axes.base_model=[base,.artistmind/models/second]"])
+    assert config.axes["base_model"] == ("base", ".artistmind/models/second")
+    assert wanted_axes(config, "base_model") == ["base_model"]
+    assert "base_model" in wanted_axes(config, "all")
+
+
 def test_overrides_of_the_training_reach_into_its_parts() -> None:
     overrides = {"data": {"count": 12}, "learning_rate": 1e-5}
     config = sweep(training={"config": "train_jobs/configs/smoke.yaml", "overrides": overrides})
@@ -184,5 +219,8 @@ def test_shipped_sweeps_fit_their_training(path: Path) -> None:
         for job in jobs if runs_packed(axis, config) else []:
             check_packable(job)
         assert len(jobs) == len(config.axes[axis]) * len(config.seeds)
+        for point in found:  # the final job takes whatever can win
+            if not point.barred:
+                check_rank(point.job, SETTINGS)
     assert {"rank", "learning_rate", "ratio", "base_model"} <= set(config.axes)
     assert {"seed", "version"}.isdisjoint(axis_names())

@@ -19,9 +19,11 @@ from tune_sweeps.tuning import mend, record, scheduler, trial_of
 JOB = QLoraConfig(character="haneul")
 
 
-def asha(**values: Any) -> Any:
+def asha(barred: str = "", **values: Any) -> Any:
+    """The scheduler; ``barred``: names of trials that cannot win."""
     config = SweepConfig.model_validate({"training": {"config": "x.yaml"}, "asha": values})
-    plan = AxisPlan("rank", config, JOB, (Point("1", JOB),), (), {}, {}, Path(Settings().home))
+    trials = tuple(Trial(name=name, value=name, seed=0, config=JOB, barred="not servable") for name in barred)
+    plan = AxisPlan("rank", config, JOB, (Point("1", JOB),), trials, {}, {}, Path(Settings().home))
     made = scheduler(plan)
     made.set_search_properties("bits_per_char", "min")
     return made
@@ -33,7 +35,8 @@ def points(*losses: float) -> list[dict[str, float]]:
 
 
 def trial(name: str, curve: Iterable[dict[str, float]] = ()) -> Any:
-    return SimpleNamespace(trial_id=name, last_result={"curve": list(curve)} if curve else {})
+    last = {"curve": list(curve)} if curve else {}
+    return SimpleNamespace(trial_id=name, config={"trial": name}, last_result=last)
 
 
 def decisions(made: Any, one: Any, reports: list[dict[str, float]]) -> list[str]:
@@ -57,6 +60,16 @@ def test_who_is_behind_at_a_rung_is_stopped_and_the_last_report_is_no_rung() -> 
     last.on_trial_add(None, trial("b"))
     assert decisions(last, trial("a"), points(3, 2, 1, 1, 1))[-1] == "CONTINUE"
     assert decisions(last, trial("b"), points(3, 2, 0.5, 9, 9)) == ["CONTINUE"] * 5
+
+
+def test_who_cannot_win_stops_nobody_who_can() -> None:
+    made = asha(barred="xy", grace=30, reduction_factor=2)
+    for name in "xyab":
+        made.on_trial_add(None, trial(name))
+    assert decisions(made, trial("x"), points(3, 1)) == ["CONTINUE"] * 2
+    assert decisions(made, trial("a"), points(9, 8)) == ["CONTINUE"] * 2
+    assert decisions(made, trial("b"), points(9, 9)) == ["CONTINUE", "STOP"]
+    assert decisions(made, trial("y"), points(3, 2)) == ["CONTINUE", "STOP"]
 
 
 def test_a_resumed_sweep_remembers_the_rungs() -> None:
@@ -89,6 +102,27 @@ def test_a_checkpoint_that_was_deleted_too_early_is_replaced(
     mend(None)
     found = (named / "what").read_text(encoding="utf-8") if named.is_dir() else None
     assert found == expected
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (5, 6, 7):
+        folder = tmp_path / f"checkpoint_{number:06}"
+        folder.mkdir()
+        (folder / "what").write_text(str(number), encoding="utf-8")
+    named = tmp_path / "checkpoint_000005"
+
+    def killed(source: Path, target: Path, **_: Any) -> None:
+        (target / "half").write_text("half", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tune_sweeps.tuning.shutil.copytree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mend(SimpleNamespace(path=str(named)))
+    assert [file.name for file in named.iterdir()] == ["what"]
+    mend(SimpleNamespace(path=str(named)))
+    assert [(file.name, file.read_text(encoding="utf-8")) for file in named.iterdir()] == [("what", "6")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"checkpoint_{number:06}" for number in (5, 6, 7)]
 
 
 def test_a_trial_that_died_before_its_first_report_is_known_by_its_folder(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import IGNORED, EncodedRow
 from tune_sweeps.config import PackConfig
 from tune_sweeps.pack_server import STATE, PackServer
+from tune_sweeps.packed import point
 from tune_sweeps.records import Trial, TrialData
 
 pytest.importorskip("torch")
@@ -212,6 +214,51 @@ async def test_a_trial_that_cannot_begin_leaves_no_slot_behind(base: str) -> Non
         await server.start("b")
     assert await server.held() == ("a",)
     assert (await server.advance("a", 1, checkpoint=False)).step == 1
+
+
+async def test_a_state_that_cannot_be_loaded_leaves_no_slot_behind(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = server_of(base, slots=1, a=1e-2)
+    await server.start("a")
+    kept = (await server.advance("a", 1, checkpoint=True)).files[STATE]
+    await server.release("a")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("train_jobs.packed.pack.Slot.load", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            await server.start("a", kept)
+    assert (await server.held(), server._pack.free) == ((), 1)
+    await server.start("a", kept)
+    assert (await server.advance("a", 1, checkpoint=False)).step == 2
+    await server.release("a")
+
+
+async def test_a_start_that_is_given_up_frees_what_it_began(base: str) -> None:
+    server = server_of(base, slots=1, a=1e-2)
+    starting = asyncio.create_task(server.start("a"))
+    while "a" not in server._pack.held:
+        await asyncio.sleep(0)
+    starting.cancel()
+    with suppress(asyncio.CancelledError):
+        await starting
+        await server.release("a")  # it was through already
+    assert (await server.held(), server._pack.free) == ((), 1)
+
+
+async def test_a_segment_says_how_the_steps_went(server: PackServer) -> None:
+    await server.start("a")
+    segment = await server.advance("a", 2, checkpoint=False)
+    assert 0 < segment.learning_rate <= 1e-2
+    assert segment.grad_norm > 0
+    # Two steps of two conversations with twelve tokens each; validation takes time too, and is not counted.
+    assert segment.tokens_per_s >= 2 * 2 * 12 / segment.seconds
+    shown = point(segment, 4, server._data["a"], seconds_before=1.0, memory_mib=2.0)
+    assert (shown.learning_rate, shown.grad_norm) == (segment.learning_rate, segment.grad_norm)
+    assert shown.tokens_per_s == segment.tokens_per_s
 
 
 def test_settings_reach_the_slot(base: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigurationError
-from core.settings import Settings
+from core.settings import PROJECT_ROOT, Settings
 from train_jobs.qlora.config import QLoraConfig
-from train_jobs.qlora.data import EncodedRow
+from train_jobs.qlora.data import EncodedRow, load_conversations
+from train_jobs.qlora.publish import content_hash
 from tune_sweeps.config import SweepConfig
 from tune_sweeps.plan import for_pack, plan_axis, trial_data
 from tune_sweeps.records import Trial, TrialData
@@ -44,6 +45,24 @@ def test_all_trials_are_measured_on_the_same_conversations(job: QLoraConfig) -> 
     learned = {json.dumps(row.messages) for row in data["long"].train}
     assert not learned & {json.dumps(messages) for messages in shown["long"]}
     assert all(prompt[-1]["role"] == "user" for prompt in data["long"].prompts)
+
+
+def test_a_plan_knows_which_data_base_and_tokenizer_it_was_made_of(job: QLoraConfig) -> None:
+    trials = [trial("a", job), trial("b", job, seed=1)]
+    (origin, same) = (one.origin for one in trial_data(trials, job, 3, Settings()).values())
+    assert origin is not None
+    assert origin == same
+    found = load_conversations(job, Settings())
+    assert (origin.dataset, origin.dataset_hash) == ("rows.jsonl", found.digest)
+    assert origin.base_revision == content_hash([PROJECT_ROOT / "models" / "base" / "model.safetensors"])
+    assert origin.tokenizer_revision == content_hash([PROJECT_ROOT / "models" / "base" / "tokenizer.json"])
+
+
+def test_what_cannot_win_is_tried_all_the_same(job: QLoraConfig, tmp_path: Path) -> None:
+    values = {"axes": {"rank": [16, 32]}, "served_by": "serve_local.yaml"}
+    config = SweepConfig.model_validate({"training": {"config": "x.yaml"}, **values})
+    plan = plan_axis("rank", config, job, tmp_path / "sweep", Settings())
+    assert [one.barred for one in plan.trials] == ["", "tried, not servable (max_lora_rank 16)"]
 
 
 def test_a_pack_is_told_rows_and_steps_and_counts_a_packed_jobs_sequences() -> None:

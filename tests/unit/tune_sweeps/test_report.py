@@ -12,7 +12,7 @@ from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import EncodedRow
 from tune_sweeps.config import Rule
 from tune_sweeps.history import History
-from tune_sweeps.plots import CURVES, RANK_MEMORY, draw
+from tune_sweeps.plots import CURVES, RANK_MEMORY, _curves, draw
 from tune_sweeps.records import CurvePoint, Measurement, Trial, TrialData, TrialRecord
 from tune_sweeps.report import candidates, report_page, summary_page, write_best, write_trials
 from tune_sweeps.score import Share, choose
@@ -88,6 +88,17 @@ def _percent(cell: str) -> float:
     return float(cell.partition("%")[0])
 
 
+def test_a_rank_that_the_server_does_not_load_is_reported_and_does_not_win() -> None:
+    said = "tried, not servable (max_lora_rank 16)"
+    records = [record("16"), record("32", bits=1.0, barred=said), record("64", status="stopped", barred=said)]
+    found = candidates(records, {one.name: measured(one, one.curve[-1].bits_per_char) for one in records})
+    page = report_page("Sweep x: rank", "rank", records, choose(found, Rule()), Rule(), ())
+    assert "**Best: rank = 16.** It is the only one that can win" in page
+    assert re.search(rf"^\| 32 \| 2\.0000 \| -1\.0000 .* \| {re.escape(said)} \|$", page, re.MULTILINE)
+    assert f"| rank-64-s0 | 50 % | 3.0000 | 0.5 | stopped by ASHA; {said} |" in page
+    assert "4. What is not servable has no part" in page
+
+
 def test_a_sweep_in_which_nothing_finished_says_so() -> None:
     page = report_page("Sweep x: rank", "rank", RECORDS[3:], None, Rule(), ())
     assert "nothing was chosen" in page
@@ -115,6 +126,14 @@ def test_pictures_are_written_where_they_can_be_drawn(tmp_path: Path) -> None:
     assert draw(tmp_path, "rank", RECORDS) == (CURVES, RANK_MEMORY)
     assert draw(tmp_path, "learning_rate", RECORDS) == (CURVES,)
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in (CURVES, RANK_MEMORY))
+
+
+def test_a_value_has_its_legend_entry_also_when_its_first_seed_has_no_curve() -> None:
+    figure = pytest.importorskip("matplotlib.figure")
+    lost = record("16", status="failed", curve=[])
+    made = _curves(figure.Figure, [lost, record("16", seed=1), record("32"), record("32", seed=1)])
+    texts = [text.get_text() for text in made.axes[0].get_legend().get_texts()]
+    assert texts == ["16 (finished)", "32 (finished)"]
 
 
 def test_the_summary_names_each_winner() -> None:

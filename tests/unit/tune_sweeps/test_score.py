@@ -91,7 +91,21 @@ def test_seeds_add_their_own_error() -> None:
     assert paired_error(one, replace(other, losses={7: (1.0, 2.0)})) == pytest.approx(0.5)
 
 
+def test_who_is_barred_has_no_part_in_the_choice() -> None:
+    # The barred one is better in everything, so much that the others would not pass the gates beside it.
+    rivals = [candidate("a", 0, 1.2, noise=0.1, speech=0.5), candidate("b", 1, 1.3, speech=0.5)]
+    best_of_all = replace(candidate("c", 2, 0.5, noise=0.4, memory_mib=1), barred="not servable")
+    decision, without = choose([*rivals, best_of_all], Rule()), choose(rivals, Rule())
+    assert (decision.best, decision.leader, decision.margin) == (without.best, without.leader, without.margin)
+    assert (decision.speech_gate, decision.persona_gate) == (without.speech_gate, without.persona_gate)
+    assert decision.standings[:2] == without.standings
+    last = decision.standings[2]
+    assert (last.candidate, last.tied, last.passed) == (best_of_all, False, False)
+
+
 def test_nothing_to_choose_from_is_an_error() -> None:
+    with pytest.raises(Unprocessable, match="no configuration that can win"):
+        choose([replace(candidate("a", 0, 1.0), barred="not servable")], Rule())
     with pytest.raises(Unprocessable, match="no configuration"):
         choose([], Rule())
     with pytest.raises(Unprocessable, match="same conversations"):

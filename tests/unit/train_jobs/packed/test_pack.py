@@ -201,6 +201,36 @@ def test_a_refused_state_takes_no_slot(base: str, make_rows: MakeRows) -> None:
     assert pack.free == 1
 
 
+def test_a_start_that_fails_late_leaves_the_slot_free(
+    base: str, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack, rows = load(base, slots=1), make_rows(8, 0)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    for place in ("train_jobs.packed.pack.Slot", "train_jobs.packed.pack.Slot.load"):
+        pack.start(settings("a"), rows, rows)
+        state = pack.state("a")
+        pack.stop("a")
+        with monkeypatch.context() as patched:
+            patched.setattr(place, fail)
+            with pytest.raises(RuntimeError, match="out of memory"):
+                pack.restore(settings("a"), rows, rows, state)
+        assert (pack.held, pack.free) == ((), 1)
+    pack.restore(settings("a"), rows, rows, state)
+    assert pack.step()["a"].step == 1
+
+
+def test_the_constants_of_the_bits_are_plain_without_double_quantisation(base: str) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    for wanted in (True, False):
+        model = load_frozen(base, quantize=True, double_quant=wanted, bf16=True, attention="sdpa", device="cpu")
+        nested = {layer.weight.quant_state.nested for layer in model.modules() if isinstance(layer, Linear4bit)}
+        assert nested == {wanted}
+
+
 def test_dropout_is_the_slots_own(base: str, make_rows: MakeRows) -> None:
     rows = make_rows(8, 0)
     wanted = settings("a", dropout=0.3, seed=5)

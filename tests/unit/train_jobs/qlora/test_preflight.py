@@ -72,10 +72,29 @@ def test_nf4_takes_about_a_quarter_of_16_bits() -> None:
     assert (four.weights - 2 * LLAMA_8B.other_weights) / LLAMA_8B.linear_weights == pytest.approx(4.127 / 8, abs=1e-4)
 
 
+def test_without_double_quantisation_each_block_of_64_weights_has_a_32_bit_constant() -> None:
+    given = {"character": "haneul", "double_quant": False}
+    single = estimate(QLoraConfig.model_validate(given), LLAMA_8B)
+    assert (single.weights - 2 * LLAMA_8B.other_weights) / LLAMA_8B.linear_weights == 4.5 / 8
+    plain = {**given, "quantize": False}
+    assert estimate(QLoraConfig.model_validate(plain), LLAMA_8B) == estimate(
+        QLoraConfig(character="haneul", quantize=False), LLAMA_8B
+    )
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_double_quantisation_reaches_bitsandbytes(wanted: bool) -> None:
+    pytest.importorskip("bitsandbytes")
+    from train_jobs.qlora.model import nf4
+
+    assert nf4(QLoraConfig(character="haneul", double_quant=wanted)).bnb_4bit_use_double_quant == wanted
+
+
 @pytest.mark.parametrize(
     ("more", "less"),
     [
         ({}, {"gradient_checkpointing": True}),
+        ({"double_quant": False}, {}),
         ({"dropout": 0.1}, {}),
         ({"attention": "eager"}, {}),
         ({"batch_size": 8}, {"batch_size": 4}),
