@@ -18,7 +18,9 @@ MOST_CHARS = 60
 """Longer lines are no single fact; they stay in the history and in summaries."""
 
 _FIRST = r"(?:내|제|나|나는|난|내가|제가|저|전|저는|우리|나의|저의)"
-_WHAT = r"(?:뭐|뭘|뭔|무슨|무엇|누구|누군|언제|어디|어느|어떤|며칠|몇|이름)"
+_NAMED = r"이름(?![은이]? ?[^?\s]{1,12}(?:야|에요|예요|임|래|래요|입니다|거든|거든요|라고|고|인데|다)(?![가-힣?]))"
+"""A name that is asked for, not told ("이름은 뿌꾸야")."""
+_WHAT = rf"(?:뭐|뭘|뭔|무슨|무엇|누구|누군|언제|어디|어느|어떤|며칠|몇|{_NAMED})"
 _ASKS_BACK_KO = (
     r"기억[은도]? ?(?:하(?!게)|해(?! ?[줘주둬])|나|못|안)|까먹(?!지)|까묵|안 잊|생각나\?"
     r"|뭐였|뭐더라|뭐랬|뭐라[고구]? ?(?:했|그랬|적어)"
@@ -46,6 +48,9 @@ _QUESTION = re.compile(r"[?？][\sㅋㅎㅠㅜw~!]*$|(?:까요?|나요|을래|�
 _PRIVATE = re.compile(r"\d[\d\- ]{6,}\d|\S+@\S+|https?://|주민|계좌|비밀번호|パスワード")
 _OWN_NAME = re.compile(
     rf"{_FIRST} 이름|{re.escape(USER_MACRO)}|名前は(?!「)|と申し|\bmy name\b|\bcall me\b", re.IGNORECASE
+)
+_ASKS_OWN_NAME = re.compile(
+    r"(?:^|\s)(?:내|제|나의|저의) 이름|(?:私|わたし|僕|ぼく|俺|うち)の(?:名前|なまえ)|\bmy name\b", re.IGNORECASE
 )
 
 
@@ -104,8 +109,11 @@ def recalled_of(
 ) -> list[str]:
     """The lines that answer: facts (of profile and memories) or the fan's own words, whichever the best one is.
 
-    The line with the fan's name is left out: it shares a word with questions for anybody's name.
+    The line with the fan's name is left out: it shares a word with questions for anybody's name. Who asks for their
+    own name needs no line at all: the character calls fans by name anyway.
     """
+    if _ASKS_OWN_NAME.search(question):
+        return []
     facts = [*(line for line in profile if USER_MACRO not in line), *(text for text in memories if not _own(text))]
     said = [said_line(item.content) for item in history if item.role == "user" and is_statement(item.content)]
     found = recalled(question, [*facts, *(in_own_words(text) for text in memories if _own(text)), *said], most)

@@ -22,7 +22,7 @@ from core.settings import get_settings
 
 def build_app(args: ChatArgs) -> Application:
     """Compose the graph; Ray validates ``args`` against the model before this runs."""
-    guard = _deployment(GuardDeployment, "Guard", args.guard.scaling.options()).bind()
+    guard = _deployment(GuardDeployment, "Guard", args.guard.scaling.options()).bind(args.guard.classifier)
     embedder = _deployment(EmbedderDeployment, "Embedder", args.embedder.scaling.options()).bind(args.embedder)
     retriever = _deployment(RetrieverDeployment, "Retriever", args.retriever.scaling.options()).bind(
         args.retriever, embedder, args.embedder

@@ -132,6 +132,9 @@ class GuardArgs(ArgsModel):
     output: OutputConfig = OutputConfig()
     """The hold-back window over replies."""
 
+    classifier: str | None = None
+    """Recognises fans in danger that no rule does: a folder that ``train_jobs.crisis`` wrote; ``crisis`` is ours."""
+
     timeout_s: float = Field(default=2.0, gt=0)
     """After this the turn is refused: safety fails closed."""
 

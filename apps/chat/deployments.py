@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from apps.chat.args import EmbedderArgs, RetrieverArgs, WriterArgs
@@ -18,11 +19,14 @@ from core.settings import get_settings
 class GuardDeployment:
     """Decides whether a fan's message may go on to the model."""
 
-    def __init__(self) -> None:
+    def __init__(self, classifier: str | None = None) -> None:
+        from safety.crisis import CrisisClassifier
         from safety.guard import PolicyGuard
 
         setup_logging(get_settings())
-        self._guard = PolicyGuard()
+        judge = CrisisClassifier.load(Path(get_settings().model_path(classifier))) if classifier else None
+        self._guard = PolicyGuard(classifier=judge)
+        self._guard.check_input("준비", "default")  # loads what it needs before the first fan waits for it
 
     async def check(self, text: str, persona: str) -> Verdict:
         return self._guard.check_input(text, persona)

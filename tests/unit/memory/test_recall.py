@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.recall import asks_back, in_own_words, is_statement, recalled, said_line, worth_keeping
+from core.contracts import Message
+from memory.recall import asks_back, in_own_words, is_statement, recalled, recalled_of, said_line, worth_keeping
 
 SAID = (
     "나 요즘 슬랙라인 배우거든",
@@ -72,6 +73,13 @@ def test_a_question_that_shares_no_word_recalls_nothing() -> None:
     assert recalled("점심 뭐 먹지", SAID, 2) == []
     assert recalled("짐 몇 박스게", SAID, 0) == []
     assert recalled("짐 몇 박스게", [], 2) == []
+
+
+@pytest.mark.parametrize("question", ["제 이름 기억하죠?", "근데 내 이름 뭐라고 했게", "私の名前、覚えてる？"])
+def test_the_own_name_needs_no_line(question: str) -> None:
+    history = [Message("user", "우리 앵무새 이름은 뿌꾸야"), Message("user", "猫の名前は小豆です")]
+    assert recalled_of(question, [], [], history, 2) == []
+    assert recalled_of("우리 앵무새 이름 뭐게", [], [], history, 2) == ["우리 앵무새 이름은 뿌꾸야"]
 
 
 def test_laughter_is_no_part_of_a_line() -> None:
