@@ -177,7 +177,7 @@ def env() -> None:
     \b
     Examples:
       eval "$(artistmind env)"
-      ray job submit --working-dir . -- python -m train_jobs.qlora --config train_jobs/configs/cpu.yaml
+      ray job submit --working-dir . -- python -m train_jobs.qlora --config train_jobs/configs/smoke.yaml
     """
     import os
 

@@ -14,6 +14,7 @@
     │   └── RateLimited                 429
     ├── Unavailable                     503   a component is down; try again later
     │   └── StoreUnavailable            503   a memory store is down (names which)
+    ├── TrainingDiverged                a loss or gradient is no finite number: names the step and its conversations
     ├── ConfigurationError              wrong settings, card or manifest: names the file, field and remedy
     └── SetupError                      the machine is not ready: one line that says what to do
 
@@ -108,6 +109,12 @@ class StoreUnavailable(Unavailable):
     """
 
     code = "store_unavailable"
+
+
+class TrainingDiverged(ArtistMindError):
+    """The loss or the gradient is no finite number: other settings or other data are needed."""
+
+    code = "training_diverged"
 
 
 class ConfigurationError(ArtistMindError):

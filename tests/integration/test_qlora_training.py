@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def command(*overrides: str) -> list[str]:
     return [sys.executable, "-m", "train_jobs.qlora", "--config", SMOKE, "base_model=micro", *overrides]
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[Any]) -> None:
     """Kill the group that the test started; what Ray put into groups of its own dies with its parent."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -117,9 +118,16 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
         kill(first)
     assert not (home / "adapters").exists()
 
-    again = subprocess.run(run, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert '"resuming"' in again.stderr + again.stdout
+    pipe = subprocess.PIPE
+    again = subprocess.Popen(
+        run, cwd=PROJECT_ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    try:
+        said, errors = again.communicate(timeout=PATIENCE_S)
+    finally:
+        kill(again)
+    assert again.returncode == 0, errors[-3000:]
+    assert '"resuming"' in errors + said
     assert_published(home, steps=24)
     assert_loads_with_peft(home / "adapters" / "haneul" / "v1", models / "micro")
     assert list((home / "training" / "smoke" / "wandb").glob("offline-run-*"))
@@ -173,18 +181,28 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the Ray head's job server did not come up")
 
 
+def submit(head: str, environment: dict[str, str], job: list[str]) -> subprocess.CompletedProcess[str]:
+    """Submit once the head's agent is there: on a busy machine it comes up some time after the job server."""
+    client = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head]
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        done = subprocess.run(
+            [*client, "--working-dir", str(PROJECT_ROOT), "--", *job],
+            cwd=PROJECT_ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(1)
+
+
 def test_a_submitted_job_publishes_outside_its_copy_of_the_code(
     environment: dict[str, str], head: str, models: Path, tmp_path: Path
 ) -> None:
-    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", head]
-    done = subprocess.run(
-        [*submit, "--working-dir", str(PROJECT_ROOT), "--", *command("publish=true")],
-        cwd=PROJECT_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = submit(head, environment, command("publish=true"))
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert_published(tmp_path / "home", steps=2)
     state = json.loads((tmp_path / "home" / "training" / "smoke" / "run.json").read_text(encoding="utf-8"))

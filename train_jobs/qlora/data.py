@@ -165,13 +165,13 @@ def encode(tokenizer: Any, template: str, messages: Messages) -> EncodedRow:
         messages, chat_template=template, return_dict=True, return_assistant_tokens_mask=True
     )
     input_ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
-    check_mask(input_ids, mask, tokenizer.eos_token_id)
+    check_mask(input_ids, mask, tokenizer.eos_token_id, turns=sum(item["role"] == "assistant" for item in messages))
     labels = [token if learned else IGNORED for token, learned in zip(input_ids, mask, strict=True)]
     return EncodedRow(messages, input_ids, labels)
 
 
-def check_mask(input_ids: Sequence[int], mask: Sequence[int], end_of_turn: int) -> None:
-    """Every run of learned tokens must end with the end-of-turn token, and there must be one."""
+def check_mask(input_ids: Sequence[int], mask: Sequence[int], end_of_turn: int, turns: int = 1) -> None:
+    """Every run of learned tokens must end with the end-of-turn token, and each of the assistant's turns has one."""
     ends = [
         position
         for position, learned in enumerate(mask)
@@ -179,14 +179,28 @@ def check_mask(input_ids: Sequence[int], mask: Sequence[int], end_of_turn: int) 
     ]
     if not ends:
         raise ConfigurationError("a conversation has no assistant token to learn: check the chat template's marks")
+    if len(ends) < turns:
+        raise ConfigurationError(
+            f"only {len(ends)} of {turns} assistant turns are marked as learned: check the chat template's marks"
+        )
     if any(input_ids[position] != end_of_turn for position in ends):
         raise ConfigurationError("the end-of-turn token is outside the chat template's {% generation %} marks")
+
+
+def _encode_all(tokenizer: Any, template: str, conversations: Sequence[Messages]) -> list[EncodedRow]:
+    rows: list[EncodedRow] = []
+    for index, messages in enumerate(conversations):
+        try:
+            rows.append(encode(tokenizer, template, messages))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"data: conversation {index}: {error}") from error
+    return rows
 
 
 def prepare_split(tokenizer: Any, found: Conversations, max_length: int) -> Split:
     """Encode and check the conversations; too long ones are counted and left out."""
     template = training_template(tokenizer)
-    sides = [[encode(tokenizer, template, messages) for messages in side] for side in (found.train, found.validation)]
+    sides = [_encode_all(tokenizer, template, side) for side in (found.train, found.validation)]
     train, validation = (tuple(row for row in side if len(row.input_ids) <= max_length) for side in sides)
     total = len(found.train) + len(found.validation)
     if not train or not validation:

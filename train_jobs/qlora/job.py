@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.store import AdapterStore
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, SetupError
 from core.logs import get_logger
-from core.provenance import code_revision, refuse_uploaded_copy
+from core.provenance import refuse_uploaded_copy
 from core.settings import Settings
 from train_jobs.qlora import ray_hook
 from train_jobs.qlora.config import QLoraConfig, learned_settings
@@ -24,14 +24,16 @@ from train_jobs.qlora.data import (
     load_conversations,
     prepare_split,
 )
+from train_jobs.qlora.preflight import check_base, check_machine
 from train_jobs.qlora.publish import (
     Provenance,
-    base_revision,
     build_manifest,
     collect_adapter,
+    origin_page,
+    provenance,
     samples_page,
-    tokenizer_revision,
 )
+from train_jobs.qlora.storage import RunStorage, run_storage, write_text
 
 OBJECT_STORE_BYTES = 256 * 1024**2
 PATIENCE_S = 60
@@ -44,24 +46,39 @@ class QLoraJob:
 
     config: QLoraConfig
     version: str
-    run_dir: Path
+    storage: RunStorage
     roots: tuple[Path, ...]
     """Where adapters lie; the first one takes the new one."""
 
     base: str
     split: Split
     prompts: tuple[Messages, ...]
+    samples_in_4_bits: bool
     origin: Provenance
 
-    def run(self) -> None:
-        """Train, or go on training, and publish. A finished run is only published."""
+    @property
+    def run_dir(self) -> Path:
+        """The run's local folder."""
+        return self.storage.folder
+
+    def run(self, stop_at: float | None = None) -> bool:
+        """Train, or go on training, and publish. A finished run is only published.
+
+        Args:
+            stop_at: When to stop with a checkpoint, in seconds since the epoch.
+
+        Returns:
+            Whether the training is finished; if not, another call goes on with it.
+        """
+        self.storage.pull("run.json", "metrics.json", "adapter")
         self._claim_run_dir()
-        if not self._metrics_path.is_file():
-            self._train()
+        if not self._metrics_path.is_file() and not self._train(stop_at):
+            return False
         metrics = json.loads(self._metrics_path.read_text(encoding="utf-8"))
         get_logger("qlora").info("trained", run=self.run_dir.name, **metrics)
         if self.config.publish:
             self._publish(metrics)
+        return True
 
     @property
     def _metrics_path(self) -> Path:
@@ -81,10 +98,12 @@ class QLoraJob:
             "base_revision": self.origin.base_revision,
         }
         if not path.is_file():
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(mine, indent=2) + "\n")
+            self.storage.push("run.json")
             return
-        before = json.loads(path.read_text(encoding="utf-8"))
+        # A setting that is newer than the run had its default there.
+        defaults = learned_settings(QLoraConfig(character=self.config.character))
+        before = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
         changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
         if changed:
             raise ConfigurationError(
@@ -92,56 +111,89 @@ class QLoraJob:
                 f"choose another run_name, or delete {self.run_dir}"
             )
 
-    def _train(self) -> None:
+    def _keep_provenance(self) -> None:
+        """Where the adapter comes from, also when it is not published. Another commit may go on with the run."""
+        page = origin_page(self.config, self.origin)
+        write_text(self.run_dir / "provenance.json", json.dumps(page, indent=2, ensure_ascii=False) + "\n")
+        self.storage.push("provenance.json")
+
+    def _train(self, stop_at: float | None) -> bool:
         import ray
-        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train import TrainingFailedError
 
-        from train_jobs.qlora.callbacks import KEPT_CHECKPOINTS
-        from train_jobs.qlora.lock import HoldRunFolder, wait_until_free
-        from train_jobs.qlora.worker import Task, as_dataset, train_worker
+        from train_jobs.qlora.failures import our_error
+        from train_jobs.qlora.lock import wait_until_free
 
-        config = self.config
         wait_until_free(self.run_dir, PATIENCE_S)
-        connect(config)
-        task = Task(
-            config, self.run_dir, as_dataset(self.split.train), as_dataset(self.split.validation), self.prompts
-        )
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={"task": task},
-            torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=config.num_workers,
-                use_gpu=config.use_gpu,
-                resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
-            ),
-            run_config=RunConfig(
-                name=self.run_dir.name,
-                storage_path=str(self.run_dir.parent),
-                checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
-                failure_config=FailureConfig(max_failures=config.max_failures),
-                callbacks=[HoldRunFolder(self.run_dir)],
-            ),
-        )
+        self._keep_provenance()
+        connect(self.config)
         try:
-            self._collect(trainer.fit())
+            return self._collect(self._ray_trainer(stop_at).fit())
+        except TrainingFailedError as error:
+            raise our_error(error) from error
         finally:
             ray.shutdown()
 
-    def _collect(self, result: Any) -> None:
+    def _ray_trainer(self, stop_at: float | None) -> Any:
+        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        from train_jobs.qlora.failures import StopOnOurErrors
+        from train_jobs.qlora.lock import HoldRunFolder
+        from train_jobs.qlora.worker import Task, as_dataset, backend, train_worker
+
+        config = self.config
+        task = Task(
+            config,
+            self.run_dir,
+            as_dataset(self.split.train),
+            as_dataset(self.split.validation),
+            self.prompts,
+            stop_at,
+            self.samples_in_4_bits,
+        )
+        return TorchTrainer(
+            train_worker,
+            train_loop_config={"task": task},
+            torch_config=TorchConfig(backend=backend(config)),
+            scaling_config=ScalingConfig(
+                num_workers=config.num_workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker={
+                    "CPU": config.cpus_per_worker,
+                    **({"GPU": 1} if config.use_gpu else {}),
+                },
+            ),
+            run_config=RunConfig(
+                name=self.run_dir.name,
+                storage_path=self.storage.path,
+                checkpoint_config=CheckpointConfig(num_to_keep=config.keep_checkpoints),
+                failure_config=FailureConfig(max_failures=config.max_failures),
+                callbacks=[HoldRunFolder(self.run_dir), StopOnOurErrors()],
+            ),
+        )
+
+    def _collect(self, result: Any) -> bool:
+        """Write what the run leaves; ``False`` when the clock stopped it before its end."""
         outcome = result.return_value
+        history = "".join(json.dumps(entry) + "\n" for entry in outcome.history)
+        write_text(self.run_dir / "history.jsonl", history)
+        if not outcome.finished:
+            self.storage.push("history.jsonl")
+            get_logger("qlora").info("stopped", run=self.run_dir.name, step=outcome.metrics["steps"])
+            return False
         with result.checkpoint.as_directory() as folder:
             collect_adapter(Path(folder), self._adapter_dir, self.base)
         title = f"{self.config.character}/{self.version}"
-        page = samples_page(title, self.prompts, outcome.replies)
-        (self.run_dir / "samples.md").write_text(page, encoding="utf-8")
+        write_text(self.run_dir / "samples.md", samples_page(title, self.prompts, outcome.replies))
         rows = {
             "training_rows": len(self.split.train),
             "validation_rows": len(self.split.validation),
             "too_long_rows": self.split.too_long,
         }
-        self._metrics_path.write_text(json.dumps(outcome.metrics | rows, indent=2) + "\n", encoding="utf-8")
+        write_text(self._metrics_path, json.dumps(outcome.metrics | rows, indent=2) + "\n")
+        self.storage.push("history.jsonl", "samples.md", "adapter", "metrics.json")
+        return True
 
     def _publish(self, metrics: dict[str, float]) -> None:
         manifest = build_manifest(self.config, self.version, self.origin, metrics, self._adapter_dir)
@@ -153,32 +205,31 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
     """Check everything that can be checked before Ray is touched."""
     roots = settings.adapter_roots
     version = chosen_version(roots, config)
-    storage = settings.resolved(config.storage_path) if config.storage_path else settings.home_dir / "training"
-    refuse_uploaded_copy(storage, "storage_path")
+    storage = run_storage(config, settings, config.run_name or f"{config.character}-{version}")
+    if not storage.remote:
+        refuse_uploaded_copy(storage.folder, "storage_path")
     if config.publish:
         refuse_uploaded_copy(roots[0], "ARTISTMIND_ADAPTERS_DIR")
+    check_machine(config, settings)
     base = found_base(settings, config.base_model)
     tokenizer = load_tokenizer(base)
     found = load_conversations(config, settings)
     split = prepare_split(tokenizer, found, config.max_length)
+    checked = check_base(config, base, storage)
     get_logger("qlora").info(
         "data", train=len(split.train), validation=len(split.validation), too_long=split.too_long
     )
+    get_logger("qlora").info("memory estimate", gib=round(checked.needed.gib, 1), of=checked.needed.line())
     return QLoraJob(
         config=config,
         version=version,
-        run_dir=storage / (config.run_name or f"{config.character}-{version}"),
+        storage=storage,
         roots=roots,
         base=base,
         split=split,
         prompts=prompts(config, split),
-        origin=Provenance(
-            base_revision=base_revision(base),
-            tokenizer_revision=tokenizer_revision(base, tokenizer),
-            dataset=found.name,
-            dataset_hash=found.digest,
-            code_revision=code_revision(),
-        ),
+        samples_in_4_bits=checked.samples_in_4_bits,
+        origin=provenance(base, tokenizer, found),
     )
 
 
@@ -230,12 +281,30 @@ def connect(config: QLoraConfig) -> None:
 
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it shows every line twice
     if os.environ.get("RAY_ADDRESS"):
-        ray.init()
+        join_cluster()
+        found = ray.cluster_resources().get("GPU", 0)
+        if config.use_gpu and found < config.least_workers:  # the cluster may be about to start nodes
+            get_logger("qlora").warning("waiting for GPUs", wanted=config.least_workers, found=found)
         return
     ray.init(
         address="local",
-        num_cpus=config.num_workers * config.cpus_per_worker,
+        num_cpus=config.most_workers * config.cpus_per_worker,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
         runtime_env={"worker_process_setup_hook": ray_hook.HOOK},
     )
+
+
+def join_cluster(**options: Any) -> None:
+    """Connect to the cluster that ``RAY_ADDRESS`` names.
+
+    Raises:
+        SetupError: Nothing answers there.
+    """
+    import ray
+
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SetupError(f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']} cannot be joined: {reason}") from error

@@ -2,6 +2,8 @@
 
 A killed job leaves Ray's controller alive for some seconds, and it goes on registering and deleting checkpoints. A
 new job of the same name that started meanwhile would find its own list of checkpoints made wrong.
+
+The folder is the run's local one: with a bucket as storage, jobs on other machines are not excluded.
 """
 
 from __future__ import annotations

@@ -14,28 +14,49 @@ def load_tokenizer(config: QLoraConfig) -> Any:
     return AutoTokenizer.from_pretrained(get_settings().model_path(config.base_model))
 
 
-def load_base(config: QLoraConfig, quantize: bool) -> Any:
-    """The frozen base on this worker's device."""
-    import ray.train.torch
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+def load_base(config: QLoraConfig, quantize: bool, device: str | None = None) -> Any:
+    """The frozen base, on this Ray Train worker's device unless another one is named."""
+    from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if config.bf16 else torch.float32
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
     model = AutoModelForCausalLM.from_pretrained(
         get_settings().model_path(config.base_model),
-        dtype=dtype,
+        dtype=torch_dtype(config),
         attn_implementation=config.attention,
-        quantization_config=nf4 if quantize else None,
-        device_map={"": str(ray.train.torch.get_device())},
+        quantization_config=nf4(config) if quantize else None,
+        # ZeRO-3 places the weights itself, a share of each on every worker.
+        device_map=None if config.deepspeed_stage == 3 else {"": device or worker_device()},
     )
     keep_differentiable(model)
     return model
+
+
+def worker_device() -> str:
+    """The device that Ray Train gave to this process."""
+    import ray.train.torch
+
+    return str(ray.train.torch.get_device())
+
+
+def torch_dtype(config: QLoraConfig) -> Any:
+    import torch
+
+    return getattr(torch, config.dtype)
+
+
+def nf4(config: QLoraConfig) -> Any:
+    """4-bit NormalFloat, its constants in 8 bits with ``double_quant`` (QLoRA, arXiv 2305.14314)."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    dtype = torch_dtype(config)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=config.double_quant,
+        bnb_4bit_compute_dtype=dtype,
+        # ZeRO-3 cuts weights of one dtype: the packed nibbles have to look like the model's other weights.
+        bnb_4bit_quant_storage=dtype if config.deepspeed_stage == 3 else torch.uint8,
+    )
 
 
 def keep_differentiable(model: Any) -> None:
@@ -62,6 +83,20 @@ def lora_config(config: QLoraConfig) -> Any:
         lora_dropout=config.dropout,
         target_modules=named if isinstance(named, str) else list(named),
     )
+
+
+def set_adapter_types(model: Any, config: QLoraConfig) -> None:
+    """Weights of the adapters in float32; where the base computes in bfloat16, their products are too.
+
+    TRL puts adapters on a 4-bit base into bfloat16, where the small late updates of AdamW round to nothing.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad and not config.deepspeed_stage:
+            parameter.data = parameter.data.to(torch.float32)
+    if config.bf16 and not config.use_gpu:  # on GPUs autocast does it
+        multiply_in_bfloat16(model)
 
 
 def multiply_in_bfloat16(model: Any) -> None:

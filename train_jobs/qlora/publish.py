@@ -6,17 +6,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adapters.manifest import AdapterManifest
 from adapters.store import file_hashes
 from core.contracts import utc_now
-from core.provenance import UNKNOWN
+from core.provenance import UNKNOWN, code_revision
 from core.settings import PROJECT_ROOT
 from train_jobs.qlora.config import QLoraConfig, learned_settings
-from train_jobs.qlora.data import Messages
+from train_jobs.qlora.data import Conversations, Messages
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -43,8 +44,9 @@ def content_hash(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+@cache
 def base_revision(base: str) -> str:
-    """Content hash of a local base's weights; the commit of a hub model."""
+    """Content hash of a local base's weights, worked out once in a process; the commit of a hub model."""
     folder = Path(base)
     if folder.is_dir():
         return content_hash(list(folder.glob("*.safetensors")))
@@ -59,6 +61,17 @@ def tokenizer_revision(base: str, tokenizer: Any) -> str:
     if file.is_file():
         return content_hash([file])
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def provenance(base: str, tokenizer: Any, data: Conversations) -> Provenance:
+    """Where an adapter comes from that is trained now, on this base and these conversations."""
+    return Provenance(
+        base_revision=base_revision(base),
+        tokenizer_revision=tokenizer_revision(base, tokenizer),
+        dataset=data.name,
+        dataset_hash=data.digest,
+        code_revision=code_revision(),
+    )
 
 
 def portable_base(base: str) -> str:
@@ -98,18 +111,21 @@ def build_manifest(
     return AdapterManifest(
         persona=config.character,
         version=version,
-        base_model=portable_base(config.base_model),
-        base_revision=origin.base_revision,
-        tokenizer_revision=origin.tokenizer_revision,
-        dataset=origin.dataset,
-        dataset_hash=origin.dataset_hash,
-        code_revision=origin.code_revision,
-        seed=config.seed,
-        arguments=portable_arguments(config),
+        **origin_page(config, origin),
         metrics={name: round(value, 4) for name, value in metrics.items()},
         files=file_hashes(folder),
         created_at=utc_now().isoformat(timespec="seconds"),
     )
+
+
+def origin_page(config: QLoraConfig, origin: Provenance) -> dict[str, Any]:
+    """What an adapter comes from, as its manifest has it; a run keeps it as well, published or not."""
+    return {
+        "base_model": portable_base(config.base_model),
+        **asdict(origin),
+        "seed": config.seed,
+        "arguments": portable_arguments(config),
+    }
 
 
 def portable_arguments(config: QLoraConfig) -> dict[str, Any]:

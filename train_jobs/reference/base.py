@@ -59,10 +59,13 @@ class BaseTraining:
         """Load tokenizer and data, build the model, and pick up a checkpoint if asked to."""
         torch.set_num_threads(config.threads)
         settings = get_settings()
-        output = settings.resolved(config.output)
-        if not (output / "tokenizer.json").is_file():
-            raise ConfigurationError(f"{output}: no tokenizer; run `python -m train_jobs.reference tokenizer`")
-        tokenizer = load_tokenizer(output)
+        folder = settings.resolved(config.tokenizer or config.output)
+        if not (folder / "tokenizer.json").is_file():
+            raise ConfigurationError(
+                f"{folder}: no tokenizer; set tokenizer=models/base, or run "
+                f"`python -m train_jobs.reference tokenizer output={config.output}`"
+            )
+        tokenizer = load_tokenizer(folder)
         voices = all_voices(config.small_talk)
         corpus = Corpus(
             tokenizer,

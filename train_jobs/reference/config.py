@@ -97,7 +97,10 @@ class BaseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Path("models/base")
-    """Where the finished model goes; it must hold the tokenizer already."""
+    """Where the finished model goes."""
+
+    tokenizer: Path | None = None
+    """Folder with the tokenizer; unset: ``output``, which must hold it already."""
 
     run_dir: Path = Path("outputs/reference/base")
     """Log and checkpoints."""

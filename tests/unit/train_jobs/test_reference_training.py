@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigurationError
+from core.settings import PROJECT_ROOT
 from train_jobs.reference.config import BaseConfig, Shape, load_config
 from train_jobs.reference.packing import Document, chat_document, collate, fill_row
 from train_jobs.reference.tokenizer import TEMPLATE, build_tokenizer
@@ -152,6 +153,33 @@ def test_two_steps_save_a_model_that_loads_and_resumes(tmp_path: Path, tokenizer
     for name, parameter in resumed.model.named_parameters():
         if name in saved:
             assert parameter.detach().equal(saved[name].detach())
+
+
+def test_a_base_without_a_tokenizer_says_where_to_take_one_from(tmp_path: Path) -> None:
+    from train_jobs.reference.base import BaseTraining
+
+    config = load_config(BaseConfig, "base", [f"output={tmp_path / 'second'}", f"run_dir={tmp_path / 'run'}"])
+    with pytest.raises(ConfigurationError, match="no tokenizer; set tokenizer=models/base"):
+        BaseTraining.prepare(config)
+
+
+@pytest.mark.training
+def test_a_second_base_takes_the_tokenizer_of_the_first(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    from train_jobs.reference.base import BaseTraining
+
+    output = tmp_path / "second"
+    tiny = [
+        f"output={output}", "tokenizer=models/base", f"run_dir={tmp_path / 'run'}", "shape.architecture=qwen2",
+        "steps=1", "samples=0", "probes=0", "threads=1", "shape.hidden=64", "shape.heads=1", "shape.layers=2",
+        "shape.inner=64", "stages=[{until: 1.0, length: 512, rows: 1, recipe: {max_history: 1}}]",
+    ]  # fmt: skip
+    BaseTraining.prepare(load_config(BaseConfig, "base", tiny)).run()
+    assert AutoConfig.from_pretrained(output).model_type == "qwen2"
+    assert len(AutoTokenizer.from_pretrained(output)) == len(
+        AutoTokenizer.from_pretrained(PROJECT_ROOT / "models/base")
+    )
 
 
 @pytest.mark.training

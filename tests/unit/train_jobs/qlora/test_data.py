@@ -126,6 +126,17 @@ def test_every_turn_must_learn_to_stop() -> None:
         check_mask([5, 6, END, 7, 8, END], [0, 1, 0, 0, 1, 1], END)
 
 
+def test_a_turn_that_is_not_marked_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="only 1 of 2 assistant turns"):
+        check_mask([5, 6, END, 7, 8, END], [0, 0, 0, 0, 1, 1], END, turns=2)
+
+
+def test_a_conversation_that_cannot_be_learned_is_named(tokenizer: Any) -> None:
+    spoilt = Conversations([row("안녕", "응"), [{"role": "user", "content": "혼자"}]], [row("또", "응")], "rows", "0")
+    with pytest.raises(ConfigurationError, match="data: conversation 1: a conversation has no assistant token"):
+        prepare_split(tokenizer, spoilt, max_length=64)
+
+
 def test_long_conversations_are_counted_and_left_out_whole(tokenizer: Any) -> None:
     rows = [row(f"질문 {number}", "짧은 답") for number in range(40)] + [row("길게", "아주 긴 답 " * 40)] * 3
     split = prepare_split(tokenizer, Conversations(*split_rows(rows, 0.2, 0), "rows", "0"), max_length=40)

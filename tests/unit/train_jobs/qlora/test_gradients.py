@@ -27,18 +27,20 @@ def test_gradients_pass_through_the_base_after_an_evaluation() -> None:
 def test_adapters_multiply_in_bfloat16_and_learn_in_float32() -> None:
     from peft import LoraConfig, get_peft_model
 
-    from train_jobs.qlora.model import multiply_in_bfloat16
+    from train_jobs.qlora.config import QLoraConfig
+    from train_jobs.qlora.model import set_adapter_types
 
     torch.manual_seed(0)
     base = torch.nn.Sequential(torch.nn.Linear(32, 32, bias=False)).to(torch.bfloat16)
     model = get_peft_model(base, LoraConfig(r=4, target_modules=["0"], init_lora_weights=False))
     adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in adapters:
-        parameter.data = parameter.data.float()
     inputs = torch.randn(8, 32, dtype=torch.bfloat16)
+    float32 = QLoraConfig(character="any", bf16=False)
+    set_adapter_types(model, float32)
     before = model(inputs).float()
-    multiply_in_bfloat16(model)
+    set_adapter_types(model, float32.model_copy(update={"bf16": True}))
     after = model(inputs)
+    assert not torch.equal(after.float(), before), "the products were not rounded"
     torch.testing.assert_close(after.float(), before, atol=0.05, rtol=0.05)
     after.float().pow(2).sum().backward()
     assert len(adapters) == 2

@@ -1,6 +1,7 @@
 """The fine-tuning job up to the point where Ray would start, and what comes after it."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def config(*overrides: str) -> QLoraConfig:
         ("data.path=/nowhere.jsonl", "/nowhere.jsonl: cannot be read"),
         ("character=nobody", "nobody"),
         ("max_length=16", "leave 0 to learn"),
+        ("data.version=haneul@v404", "no data set version 'haneul@v404'"),
+        ("target_modules=[q_proj, query]", "has no layer query"),
+        ("storage_path=nowhere://bucket", "storage_path: nowhere://bucket cannot be used"),
     ],
 )
 def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
@@ -68,6 +72,62 @@ def test_wrong_settings_end_with_2_and_one_line_before_anything_starts(
     assert line.startswith("error: ")
     assert says in line
     assert not (home / "training").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["publish=true", "rank=32"], "rank: 32 is more than the max_lora_rank of 16"),
+        (["use_gpu=true"], "this machine has 0"),
+    ],
+)
+def test_what_the_machine_or_the_server_lacks_ends_with_2(
+    home: Path,
+    no_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setattr("train_jobs.qlora.preflight.gpus_gib", list)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main(["--config", str(SMOKE), *overrides]) == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (home / "training").exists()
+
+
+def test_a_length_of_time_that_is_none_is_refused_with_the_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", str(SMOKE), "--stop-after", "soon"])
+    assert caught.value.code == 2
+    assert "write 90s, 30m, 10h" in capsys.readouterr().err
+
+
+def test_a_run_that_the_clock_stopped_says_how_to_go_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(qlora_job.QLoraJob, "_train", lambda self, stop_at: False)
+    assert main(["--config", str(SMOKE), "--stop-after", "1h"]) == 0
+    assert "run the same command again to go on" in capsys.readouterr().out
+
+
+def test_a_time_limit_counts_from_the_start_of_the_command(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops: list[float] = []
+
+    def train(_: qlora_job.QLoraJob, stop_at: float) -> bool:
+        stops.append(stop_at)
+        return False
+
+    def slow(config: QLoraConfig, settings: Settings) -> qlora_job.QLoraJob:
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 600)  # so long does it take
+        return qlora_job.prepare(config, settings)
+
+    monkeypatch.setattr(qlora_job.QLoraJob, "_train", train)
+    monkeypatch.setattr("train_jobs.qlora.__main__.prepare", slow)
+    began = time.time()
+    assert main(["--config", str(SMOKE), "--stop-after", "1h"]) == 0
+    assert 3600 <= stops[0] - began < 3600 + 300
 
 
 def test_a_published_version_is_refused_before_the_training(home: Path, no_ray: None) -> None:
@@ -101,6 +161,35 @@ def test_a_run_name_belongs_to_one_set_of_settings(home: Path) -> None:
     qlora_job.prepare(config("wandb_mode=offline", "samples=3"), get_settings())._claim_run_dir()
     with pytest.raises(ConfigurationError, match=r"begun with other settings \(learning_rate\)"):
         qlora_job.prepare(config("learning_rate=0.5"), get_settings())._claim_run_dir()
+
+
+def test_a_setting_that_is_newer_than_the_run_had_its_default_there(home: Path) -> None:
+    job = qlora_job.prepare(config(), get_settings())
+    job._claim_run_dir()
+    path = job.run_dir / "run.json"
+    older = json.loads(path.read_text(encoding="utf-8"))
+    del older["double_quant"]
+    path.write_text(json.dumps(older), encoding="utf-8")
+    job._claim_run_dir()
+    with pytest.raises(ConfigurationError, match=r"begun with other settings \(double_quant\)"):
+        qlora_job.prepare(config("double_quant=false"), get_settings())._claim_run_dir()
+
+
+def test_a_run_keeps_where_its_adapter_comes_from_also_when_nothing_is_published(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train_jobs.qlora.publish.code_revision", lambda: "first")
+    job = qlora_job.prepare(config(), get_settings())
+    job._keep_provenance()
+    kept = json.loads((job.run_dir / "provenance.json").read_text(encoding="utf-8"))
+    manifest = build_manifest(job.config, "v1", job.origin, {}, job.run_dir).model_dump()
+    assert {key: manifest[key] for key in kept} == kept
+    assert {"base_revision", "tokenizer_revision", "dataset_hash", "seed", "arguments"} <= kept.keys()
+    assert kept["code_revision"] == "first"
+    monkeypatch.setattr("train_jobs.qlora.publish.code_revision", lambda: "second")
+    qlora_job.prepare(config(), get_settings())._keep_provenance()  # another commit goes on with it
+    kept = json.loads((job.run_dir / "provenance.json").read_text(encoding="utf-8"))
+    assert kept["code_revision"] == "second"
 
 
 def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
