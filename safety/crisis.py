@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,11 +38,13 @@ class Shape:
 class CrisisClassifier:
     """``safety.input_filter.Classifier`` for the category ``self_harm``."""
 
-    def __init__(self, weights: Any, bias: float, threshold: float, shape: Shape | None = None) -> None:
-        """``weights``: float32 [features]."""
+    def __init__(
+        self, weights: Any, bias: float, thresholds: Mapping[str, float], shape: Shape | None = None
+    ) -> None:
+        """``weights``: float32 [features]; ``thresholds``: by language, see ``language_of``."""
         self._weights = weights
         self._bias = bias
-        self.threshold = threshold
+        self.thresholds = dict(thresholds)
         self._vectorizer = vectorizer(shape or Shape())
 
     @classmethod
@@ -54,7 +56,7 @@ class CrisisClassifier:
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)["weights"].astype(np.float32)
-            return cls(weights, float(config["bias"]), float(config["threshold"]), Shape(**config["shape"]))
+            return cls(weights, float(config["bias"]), config["thresholds"], Shape(**config["shape"]))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"{folder}: no crisis classifier ({error}); python -m train_jobs.crisis"
@@ -69,7 +71,7 @@ class CrisisClassifier:
         save_file({"weights": self._weights.astype(np.float16)}, folder / WEIGHTS)
         config = {
             "bias": self._bias,
-            "threshold": self.threshold,
+            "thresholds": self.thresholds,
             "shape": {"features": shape.features, "shortest": shape.shortest, "longest": shape.longest},
         }
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -78,15 +80,28 @@ class CrisisClassifier:
         """For each text, how likely its writer or somebody they speak of is in danger, in [0, 1]."""
         import numpy as np
 
+        if not texts:
+            return []
         scores = self._vectorizer.transform(texts) @ self._weights + self._bias
         return [float(value) for value in 1 / (1 + np.exp(-scores))]
 
     def classify(self, text: str, persona: str) -> Verdict:
-        """Blocked when one of its pieces is above the threshold."""
-        found = max(self.probabilities(list(pieces(text))), default=0.0)
-        if found < self.threshold:
-            return Verdict.ok()
-        return Verdict(allowed=False, category="self_harm", rule="crisis-classifier")
+        """Blocked when one of its pieces is above its threshold."""
+        read = list(pieces(text))
+        if any(self.alarms(piece, found) for piece, found in zip(read, self.probabilities(read), strict=True)):
+            return Verdict(allowed=False, category="self_harm", rule="crisis-classifier")
+        return Verdict.ok()
+
+    def alarms(self, piece: str, probability: float) -> bool:
+        """Whether a piece's probability is above the threshold of its language."""
+        return probability >= self.thresholds[language_of(piece)]
+
+
+def language_of(text: str) -> str:
+    """``ko``, ``ja`` or ``en``, by script."""
+    if re.search("[가-힣ㄱ-ㅎ]", text):
+        return "ko"
+    return "ja" if re.search("[ぁ-ヿ一-鿿]", text) else "en"
 
 
 def pieces(text: str) -> Iterator[str]:

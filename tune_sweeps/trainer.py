@@ -30,7 +30,7 @@ class ReportToTune(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         loss = metrics["eval_loss"]
-        logged = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
+        logged: dict[str, float] = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
         point = CurvePoint(
             step=state.global_step,
             progress=100 * state.global_step / state.max_steps,

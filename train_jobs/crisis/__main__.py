@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.out or settings.resolved(settings.models_dir) / "crisis"
     trained.classifier.save(out, shape)
     print(f"{len(kept)} lines, {len(lines) - len(kept)} left out because an evaluation asks them")
-    print(f"threshold {trained.classifier.threshold}; caught of the lines that a fold did not learn:")
+    print(f"thresholds {trained.classifier.thresholds}; caught of the lines that were not learned:")
     for (language, kind), (some, every) in sorted(trained.caught.items()):
-        print(f"  {language} {kind:4}  {some:5} of {every:5}  {some / every:6.1%}")
+        print(f"  {language} {kind:6}  {some:5} of {every:5}  {some / every:6.1%}")
     print(out)
 
 

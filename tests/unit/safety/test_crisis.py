@@ -36,17 +36,17 @@ def test_pieces_are_short_and_hold_every_word(text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_a_probability(text: str) -> None:
-    model = CrisisClassifier(np.ones(Shape().features, np.float32), 0.0, 0.5)
+    model = CrisisClassifier(np.ones(Shape().features, np.float32), 0.0, {})
     assert all(0 <= value <= 1 for value in model.probabilities(list(pieces(text)) or [""]))
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     shape = Shape(features=64, shortest=1, longest=2)
     weights = np.linspace(-1, 1, 64).astype(np.float32)
-    model = CrisisClassifier(weights, -0.25, 0.7, shape)
+    model = CrisisClassifier(weights, -0.25, {"ko": 0.7}, shape)
     model.save(tmp_path / "crisis", shape)
     again = CrisisClassifier.load(tmp_path / "crisis")
-    assert again.threshold == 0.7
+    assert again.thresholds == {"ko": 0.7}
     assert again.probabilities(["다 정리했어"]) == pytest.approx(model.probabilities(["다 정리했어"]), abs=1e-3)
 
 
