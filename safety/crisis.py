@@ -16,6 +16,7 @@ from typing import Any
 
 from core.contracts import Verdict
 from core.errors import ConfigurationError
+from core.language import line_language
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 MOST_CHARS = 120
@@ -41,7 +42,7 @@ class CrisisClassifier:
     def __init__(
         self, weights: Any, bias: float, thresholds: Mapping[str, float], shape: Shape | None = None
     ) -> None:
-        """``weights``: float32 [features]; ``thresholds``: by language, see ``language_of``."""
+        """``weights``: float32 [features]; ``thresholds``: by language, see ``line_language``."""
         self._weights = weights
         self._bias = bias
         self.thresholds = dict(thresholds)
@@ -94,14 +95,7 @@ class CrisisClassifier:
 
     def alarms(self, piece: str, probability: float) -> bool:
         """Whether a piece's probability is above the threshold of its language."""
-        return probability >= self.thresholds[language_of(piece)]
-
-
-def language_of(text: str) -> str:
-    """``ko``, ``ja`` or ``en``, by script."""
-    if re.search("[가-힣ㄱ-ㅎ]", text):
-        return "ko"
-    return "ja" if re.search("[ぁ-ヿ一-鿿]", text) else "en"
+        return probability >= self.thresholds[line_language(piece)]
 
 
 def pieces(text: str) -> Iterator[str]:

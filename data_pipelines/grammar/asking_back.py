@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from core.language import line_language
 from data_pipelines.grammar.composer import Composer, copied_slots
 from data_pipelines.grammar.dialogue import ContextLines, Dialogue
 from data_pipelines.grammar.intents import Exchange, fill, training_lines
-from data_pipelines.grammar.quoting import language_of, question_for, quotable, quote
+from data_pipelines.grammar.quoting import question_for, quotable, quote
 from memory.recall import is_statement, said_line
 
 PLAIN = 0.3
@@ -75,7 +76,7 @@ def _told(composer: Composer, rng: random.Random) -> _Told | None:
     item = found[0]
     told = fill(rng.choice(training_lines(tell.user)), item.values)
     question = fill(rng.choice(training_lines(item.intent.user)), item.values)
-    if not is_statement(told) or language_of(question) != composer.voice.language:
+    if not is_statement(told) or line_language(question) != composer.voice.language:
         return None
     return _Told(told, question, (told, fill(rng.choice(tell.reply), item.values)))
 

@@ -7,10 +7,10 @@ Serving shows it the lines that answer (``memory.recall``, ``memory.excerpts``);
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from core.language import line_language
 from data_pipelines.grammar.intents import Exchange, Intent, fill, training_lines
 from memory.lexical import is_japanese, japanese_nouns, nouns
 from memory.recall import is_statement
@@ -23,8 +23,6 @@ QUOTED = "quoted"
 
 BETWEEN = {"ko": '", "', "ja": "」「", "en": '" "'}
 """What stands between two quoted lines; the reply's own marks stand around them."""
-
-_HANGUL = re.compile("[가-힣]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Quoting:
 
     def answer(self, question: str, lines: Sequence[str], rng: random.Random) -> str | None:
         """A reply to ``question`` that quotes ``lines``; ``None`` where the voice has none in this language."""
-        language = language_of(question)
+        language = line_language(question)
         replies = (self.quoted or {}).get(language)
         return quote(rng.choice(replies), lines, language) if replies else None
 
@@ -62,16 +60,9 @@ def quote(template: str, lines: Sequence[str], language: str) -> str:
     return fill(template, {"said": BETWEEN[language].join(lines)})
 
 
-def language_of(text: str) -> str:
-    """``ko``, ``ja`` or ``en``, by script."""
-    if _HANGUL.search(text):
-        return "ko"
-    return "ja" if is_japanese(text) or re.search(r"[一-鿿]", text) else "en"
-
-
 def quotable(line: str, language: str) -> bool:
     """Whether a fan's line tells something in this language that can be asked for."""
-    return language_of(line) == language and "{" not in line and is_statement(line) and bool(_things(line))
+    return line_language(line) == language and "{" not in line and is_statement(line) and bool(_things(line))
 
 
 def question_for(line: str, asked: Exchange, rng: random.Random) -> str:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.settings import get_settings
+from core.settings import PROJECT_ROOT, get_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from train_jobs.crisis.training import RUN_CHARS, Limits, ordinary_talk, train, unmeasured, written_lines
 
     settings, guard, shape = get_settings(), PolicyGuard(), Shape()
-    questions = index_questions(evaluation_questions(Path("evaluation")), RUN_CHARS)
+    questions = index_questions(evaluation_questions(PROJECT_ROOT / "evaluation"), RUN_CHARS)
     lines = [*written_lines(), *ordinary_talk(lambda text: not guard.check_input(text, "default").allowed)]
     kept = unmeasured(lines, questions)
     trained = train(kept, Limits(), shape, options.strength, options.seed)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.language import line_language
 from data_pipelines.grammar.intents import Intent
 from data_pipelines.grammar.voices import character_voice, characters
 from data_pipelines.stages.decontaminate import Questions
 from memory.excerpts import sentences
-from safety.crisis import CrisisClassifier, Shape, language_of, vectorizer
+from safety.crisis import CrisisClassifier, Shape, vectorizer
 from train_jobs.reference.general import general_voices
 
 LINES = Path(__file__).with_name("lines")
@@ -30,7 +31,7 @@ BLOCK = 20
 """Neighbouring lines stay on one side of a split: they are variants of each other."""
 
 RUN_CHARS = 13
-"""Letters and digits in a row that a line may not share with an evaluation question, as in the data sets."""
+"""Letters and digits in a row that a line may not share with an evaluation question; the data sets allow 15."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Line:
 
     @property
     def language(self) -> str:
-        return language_of(self.text)
+        return line_language(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def ordinary_talk(is_blocked: Callable[[str], bool]) -> list[Line]:
         ]
         seeds = [line for seed in voice.seeds if seed.category != "refusal" for line in seed.turns[::2]]
         for kind, lines in ((TALK, said), (UNSEEN, seeds)):
-            texts = [line for line in dict.fromkeys(lines) if not has_blank(line) and not is_blocked(line)]
+            texts = [line for line in dict.fromkeys(lines) if not _has_blank(line) and not is_blocked(line)]
             found += [Line(text, kind, 100_000 * (1 + block) + at // BLOCK) for at, text in enumerate(texts)]
     return found
 
@@ -104,7 +105,7 @@ def _user_lines(intent: Intent) -> list[str]:
     return [line for part in (intent, intent.follow, intent.tell) if part is not None for line in part.user]
 
 
-def has_blank(text: str) -> bool:
+def _has_blank(text: str) -> bool:
     """Whether a line has slots to fill, beside the fan's name."""
     return "{" in text.replace("{{user}}", "")
 

@@ -52,7 +52,7 @@ def full_disk_named(what: str) -> Iterator[None]:
     """Turn a full disk, whichever library meets it, into one line."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # each library has its own error for a full disk; all others go on
         if not is_full_disk(error):
             raise
         raise SetupError(

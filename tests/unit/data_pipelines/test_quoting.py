@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.grammar.asking_back import asked_back
 from data_pipelines.grammar.composer import Composer
-from data_pipelines.grammar.quoting import Quoting, language_of, quote
+from data_pipelines.grammar.quoting import Quoting, quote
 from data_pipelines.grammar.reading import SENTENCES, quoted_reading
 from data_pipelines.grammar.voices import Voice, character_voice
 from memory.recall import asks_back, recalled
@@ -66,4 +66,3 @@ def test_a_voice_without_ways_to_quote_quotes_nothing() -> None:
 def test_lines_are_joined_as_the_language_quotes() -> None:
     assert quote('"{said}"래', ["가", "나"], "ko") == '"가", "나"래'
     assert quote("「{said}」です", ["あ", "い"], "ja") == "「あ」「い」です"
-    assert [language_of(text) for text in ("뭐야", "何ですか", "why", "半休 時刻")] == ["ko", "ja", "en", "ja"]

@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         found = self.path == "/v1/completions" and body["model"] == "haneul"
-        answer = self.server.answer(body) if found else {"error": {"message": "no such model"}}  # type: ignore[attr-defined]
+        answer = self.server.answer(body) if found else {"error": {"message": "no such model"}}  # type: ignore[attr-defined]  # our server
         said = json.dumps(answer).encode()
         self.send_response(200 if found else 404)
         self.send_header("Content-Length", str(len(said)))

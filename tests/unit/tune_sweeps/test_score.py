@@ -137,7 +137,7 @@ def fields(draw: st.DrawFn) -> list[Candidate]:
 @given(fields(), st.randoms())
 def test_the_order_of_the_candidates_plays_no_part(found: list[Candidate], random: object) -> None:
     shuffled = list(found)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]  # Hypothesis names no type
     assert choose(found, Rule()) == choose(shuffled, Rule())
 
 
