@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from core.contracts import USER_MACRO, Message
 from memory.lexical import is_japanese, nouns, terms
@@ -104,20 +105,33 @@ def recalled(question: str, lines: Sequence[str], most: int) -> list[str]:
     return [every[index] for _, index in ranked]
 
 
-def recalled_of(
-    question: str, profile: Sequence[str], memories: Sequence[str], history: Sequence[Message], most: int
-) -> list[str]:
-    """The lines that answer: facts (of profile and memories) or the fan's own words, whichever the best one is.
+@dataclass(frozen=True, slots=True)
+class ToldLines:
+    """What a question for something told may be answered with, in the order in which it was told."""
+
+    facts: tuple[str, ...] = ()
+    """Lines of the profile and sentences of memories."""
+    said: tuple[str, ...] = ()
+    """In the fan's own words."""
+
+    @property
+    def every(self) -> list[str]:
+        return list(dict.fromkeys((*self.facts, *self.said)))
+
+
+def told_lines(
+    question: str, profile: Sequence[str], memories: Sequence[str], history: Sequence[Message]
+) -> ToldLines:
+    """The lines among which the answer to ``question`` may stand.
 
     The line with the fan's name is left out: it shares a word with questions for anybody's name. Who asks for their
     own name needs no line at all: the character calls fans by name anyway.
     """
     if _ASKS_OWN_NAME.search(question):
-        return []
+        return ToldLines()
     facts = [*(line for line in profile if USER_MACRO not in line), *(text for text in memories if not _own(text))]
     said = [said_line(item.content) for item in history if item.role == "user" and is_statement(item.content)]
-    found = recalled(question, [*facts, *(in_own_words(text) for text in memories if _own(text)), *said], most)
-    return [line for line in found if (line in facts) == (found[0] in facts)]
+    return ToldLines(tuple(facts), (*(in_own_words(text) for text in memories if _own(text)), *said))
 
 
 def _own(memory: str) -> bool:

@@ -13,7 +13,7 @@ from core.contracts import Component, Embedder, Memory, Passage, Reranker
 from core.errors import StoreUnavailable
 from core.logs import get_logger
 from memory.asking import asks_something
-from memory.excerpts import best_sentences, best_window
+from memory.excerpts import best_sentences, best_window, each_sentence
 from memory.index import KnowledgeChunk, QdrantIndex
 
 
@@ -95,7 +95,7 @@ class HybridRetriever:
             self._knowledge(text, vector, persona), self._memories(text, vector, persona, fan_id)
         )
         if self._config.sentences:
-            kept = await asyncio.to_thread(best_sentences, text, kept, self._config.sentences)
+            kept = await self._sentences(text, kept, self._config.sentences)
         kept += [p for p in memories if p.score >= self._config.memory_threshold]
         shortened = [
             replace(passage, text=best_window(passage.text, text, self._config.max_passage_chars)) for passage in kept
@@ -168,6 +168,14 @@ class HybridRetriever:
             relevant = [passage for passage in read if passage.score >= config.relevance_threshold]
             return sorted(relevant, key=lambda passage: -passage.score)[: config.knowledge]
         return [p for p in found[: config.knowledge] if p.score >= config.knowledge_threshold]
+
+    async def _sentences(self, text: str, kept: Sequence[Passage], most: int) -> list[Passage]:
+        """The best sentences as the reranker reads them, or by shared words."""
+        every = each_sentence(kept)
+        if self._reranker and every and (scores := await self._relevance(self._reranker, text, every)):
+            read = sorted(zip(scores, every, strict=True), key=lambda pair: -pair[0])
+            return [passage for _, passage in read[:most]]
+        return await asyncio.to_thread(best_sentences, text, kept, most)
 
     async def _relevance(self, reranker: Reranker, text: str, found: Sequence[Passage]) -> list[float] | None:
         """``None`` when the reranker does not answer: the fused order will have to do."""

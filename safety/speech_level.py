@@ -52,6 +52,10 @@ class SpeechCounts:
         return count / judged if judged else 0.0
 
 
+_YES = ("넵", "넵넵", "네넵", "넹", "넹넹", "옙", "옙옙")
+"""Ways to say yes, which Kiwi takes for plain endings (넵넵) or nouns (넵)."""
+
+
 class SpeechClassifier:
     """Classifies sentences. Loading takes about a second: make one and share it (:func:`shared`)."""
 
@@ -59,6 +63,8 @@ class SpeechClassifier:
         from kiwipiepy import Kiwi
 
         self._kiwi: Any = Kiwi(num_workers=1)
+        for word in _YES:
+            self._kiwi.add_user_word(word, "IC")
 
     def classify(self, sentence: str) -> SpeechLevel:
         """The level of one sentence; ``other`` for fragments, names, interjections and other languages."""

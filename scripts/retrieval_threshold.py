@@ -51,7 +51,7 @@ def probes(character: str, most: int, rng: random.Random) -> list[Probe]:
     from data_pipelines.grammar.intents import is_held_out
     from data_pipelines.grammar.voices import character_voice
     from memory.asking import asks_something
-    from train_jobs.reference.reranker import TALK
+    from train_jobs.reference.rankings import TALK
 
     voice = character_voice(character)
     asked = [Probe(line, item.fact.gold) for item in voice.facts for line in item.fact.ask]

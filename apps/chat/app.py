@@ -33,7 +33,7 @@ def build_app(args: ChatArgs) -> Application:
     )
     gateway = _deployment(serve.ingress()(Gateway), "Gateway", args.gateway.scaling.options())
     # The writer serves nobody: it is bound here so that it lives and dies with the graph.
-    return gateway.bind(args, guard, retriever, generator, writer)
+    return gateway.bind(args, guard, embedder, retriever, generator, writer)
 
 
 def _deployment(cls: type, name: str, options: dict[str, Any]) -> Any:

@@ -91,7 +91,9 @@ class EmbedderArgs(ArgsModel):
     """BGE-M3 format: ``embedder`` is ours, or ``BAAI/bge-m3``."""
 
     reranker: str | None = None
-    """FlagReranker format: ``reranker`` is ours, or ``BAAI/bge-reranker-v2-m3``. Unset: the fused score decides."""
+    """FlagReranker format: ``reranker`` is ours, or ``BAAI/bge-reranker-v2-m3``; reads passages and recalled lines.
+
+    Unset: the fused score decides on passages, shared words on lines."""
 
     device: str = "cpu"
     scaling: Scaling = Scaling()
@@ -116,7 +118,7 @@ class RetrieverArgs(ArgsModel):
     """Passages that ``embedder.reranker`` reads, if it is set."""
 
     relevance_threshold: float = Field(default=0.5, ge=0, le=1)
-    """Probability of being an answer below which a passage that was read is left out."""
+    """Probability of being an answer below which a passage or a recalled line that was read is left out."""
 
     max_passage_chars: int = Field(default=240, ge=40)
     top_sentences: int = Field(default=0, ge=0)

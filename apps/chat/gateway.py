@@ -16,9 +16,11 @@ from apps.chat.services import GatewayServices
 class Gateway:
     """Ingress of the graph. Ray calls ``__serve_build_asgi_app__`` once the constructor is through."""
 
-    async def __init__(self, args: ChatArgs, guard: Any, retriever: Any, generator: Any, writer: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, args: ChatArgs, guard: Any, embedder: Any, retriever: Any, generator: Any, writer: Any
+    ) -> None:
         self._writer = writer  # held so that the handle, and with it the writer, belongs to the graph
-        self._services = await wire(args, guard, retriever, generator)
+        self._services = await wire(args, guard, embedder, retriever, generator)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         from apps.chat.http_app import create_http_app
@@ -26,12 +28,12 @@ class Gateway:
         return create_http_app(self._services)
 
 
-async def wire(args: ChatArgs, guard: Any, retriever: Any, generator: Any) -> GatewayServices:
+async def wire(args: ChatArgs, guard: Any, embedder: Any, retriever: Any, generator: Any) -> GatewayServices:
     """Connect stores and handles to the services behind the routes."""
     from adapters.registry import AdapterRegistry
     from adapters.store import AdapterStore
     from apps.chat.generator import LlmServerGenerator
-    from apps.chat.handles import HandleGuard, HandleRetriever
+    from apps.chat.handles import HandleGuard, HandleReranker, HandleRetriever
     from apps.chat.metrics import RayTurnMetrics
     from apps.chat.rate_limit import NoLimit, RedisRateLimit
     from apps.chat.rollouts import Rollouts
@@ -48,6 +50,7 @@ async def wire(args: ChatArgs, guard: Any, retriever: Any, generator: Any) -> Ga
     from memory.endpoints import endpoints
     from memory.erasure import erase_fan, erase_memory
     from memory.long_term import PostgresMemory
+    from memory.recaller import Recaller
     from memory.short_term import RedisMemory, ShortTermConfig
     from personas.loader import PersonaLibrary
     from safety.guard import PolicyGuard
@@ -81,6 +84,9 @@ async def wire(args: ChatArgs, guard: Any, retriever: Any, generator: Any) -> Ga
             adapter_for=rollouts.adapter_for,
             count_tokens=token_counter(settings.model_path(args.generator.model)),
             metrics=RayTurnMetrics(),
+            recaller=Recaller(
+                HandleReranker(embedder) if args.embedder.reranker else None, args.retriever.relevance_threshold
+            ),
         ),
         TurnLimits(
             prompt=args.prompt,

@@ -37,7 +37,7 @@ from core.contracts import (
 from core.errors import Conflict, StoreUnavailable, Unavailable
 from core.logs import get_logger
 from memory.profile_rules import learned
-from memory.recall import asks_back, in_own_words, recalled_of
+from memory.recall import asks_back, in_own_words
 from personas.context_labels import labels_for
 from personas.lorebook import lore_passages
 from personas.macros import StreamFiller, fill, mask
@@ -192,7 +192,7 @@ class ChatTurns:
             return
         profile = labels_for(state.request.persona.card.language).fan_lines(fan.profile)
         memories = [*reversed(fan.memories), *(p.text for p in state.passages if p.kind == "memory")]
-        state.recalled = await asyncio.to_thread(recalled_of, state.message, profile, memories, state.history, most)
+        state.recalled = await self._services.recaller.lines(state.message, profile, memories, state.history, most)
         if state.recalled:
             state.passages = [p for p in state.passages if in_own_words(p.text) in state.recalled]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.contracts import (
@@ -21,6 +21,7 @@ from core.contracts import (
     Usage,
     Verdict,
 )
+from memory.recaller import Recaller
 from personas.loader import Persona
 from personas.prompt import PromptConfig, TokenCount
 
@@ -94,6 +95,7 @@ class TurnServices:
     adapter_for: Callable[[str, str], AdapterRef | None]
     count_tokens: TokenCount
     metrics: TurnMetrics
+    recaller: Recaller = field(default_factory=Recaller)
 
 
 @dataclass(frozen=True)

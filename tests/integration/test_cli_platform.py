@@ -44,6 +44,8 @@ class Installation:
             text=True,
             env=self.environment,
             cwd=self.home.parent,
+            # A shell that starts the tests in the background makes them, and so the command, deaf to Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

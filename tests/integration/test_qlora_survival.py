@@ -1,20 +1,15 @@
 """A run that is interrupted, by a killed driver, a killed worker or the clock, learns what a whole one learns."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from core.settings import PROJECT_ROOT
+from tests.integration.training_runs import PATIENCE_S, environment_of, finish, kill_group, ray_cluster, run, start
 
 pytest.importorskip("trl")
 pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -34,64 +29,6 @@ RUN = (
     "save_every=4",
     "samples=0",
 )
-PATIENCE_S = 420
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with ``micro``, one random layer under our tokenizer, and ``poisoned``, whose loss is NaN."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("models")
-    tokenizer = AutoTokenizer.from_pretrained(PROJECT_ROOT / "models" / "base")
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    model.save_pretrained(folder / "micro")
-    model.get_input_embeddings().weight.data.fill_(float("nan"))
-    model.save_pretrained(folder / "poisoned")
-    for name in ("micro", "poisoned"):
-        tokenizer.save_pretrained(folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def environment_of(models: Path) -> Callable[[Path], dict[str, str]]:
-    """The environment of a run whose home is the given folder; no cluster is taken over from the caller."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    kept |= {"ARTISTMIND_MODELS_DIR": str(models), "RAY_raylet_start_wait_time_s": "120"}
-    return lambda home: kept | {"ARTISTMIND_HOME": str(home)}
-
-
-def run(command: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """The command to its end; one that takes too long is killed with all that it started."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command, cwd=PROJECT_ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
-    try:
-        said, errors = process.communicate(timeout=PATIENCE_S)
-    finally:
-        kill_group(process)
-    return subprocess.CompletedProcess(command, process.returncode, said, errors)
-
-
-def finish(command: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    done = run(command, environment)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done
 
 
 def losses(home: Path) -> dict[int, float]:
@@ -109,78 +46,86 @@ def wait_for_checkpoint(home: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def kill_group(process: subprocess.Popen[Any]) -> None:
-    """Kill what is left of the group that the test started; what Ray put into groups of its own dies with it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
-
-
 @pytest.fixture(scope="module")
-def whole(
-    environment_of: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, float]:
+def whole(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
     """The losses of a run that nothing interrupts."""
     home = tmp_path_factory.mktemp("whole")
-    finish(RUN, environment_of(home))
+    finish(RUN, environment_of(home, models))
     found = losses(home)
     assert sorted(found) == list(range(1, STEPS + 1))
     assert len(set(found.values())) > STEPS // 2, "losses that are all alike would prove nothing"
     return found
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
 def test_a_killed_driver_goes_on_to_the_same_losses(
-    environment_of: Callable[[Path], dict[str, str]], tmp_path: Path, whole: dict[int, float]
+    environment: dict[str, str], home: Path, whole: dict[int, float]
 ) -> None:
-    environment = environment_of(tmp_path)
-    first = subprocess.Popen(RUN, cwd=PROJECT_ROOT, env=environment, start_new_session=True)
+    first = start(RUN, environment)
     try:
-        wait_for_checkpoint(tmp_path, first)
+        wait_for_checkpoint(home, first)
     finally:
         kill_group(first)
     done = finish(RUN, environment)
     assert '"resuming"' in done.stdout + done.stderr
-    assert losses(tmp_path) == pytest.approx(whole, rel=1e-5)
+    assert losses(home) == pytest.approx(whole, rel=1e-5)
+
+
+def train_workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """Ray Train's workers below a process."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in below if any("RayTrainWorker" in part for part in child.cmdline())]
 
 
 def test_a_killed_worker_goes_on_to_the_same_losses(
-    environment_of: Callable[[Path], dict[str, str]], tmp_path: Path, whole: dict[int, float]
+    environment: dict[str, str], home: Path, whole: dict[int, float]
 ) -> None:
-    process = subprocess.Popen(
-        RUN, cwd=PROJECT_ROOT, env=environment_of(tmp_path), start_new_session=True, stderr=subprocess.PIPE
-    )
+    process = start(RUN, environment, stderr=subprocess.PIPE)
     try:
-        wait_for_checkpoint(tmp_path, process)
-        (worker,) = (
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if any("RayTrainWorker" in part for part in child.cmdline())
-        )
+        wait_for_checkpoint(home, process)
+        (worker,) = train_workers(process)
         worker.kill()
         _, errors = process.communicate(timeout=PATIENCE_S)
     finally:
         kill_group(process)
     assert process.returncode == 0, errors.decode()[-4000:]
     assert b'"resuming"' in errors
-    assert losses(tmp_path) == pytest.approx(whole, rel=1e-5)
+    assert losses(home) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_run_whose_node_is_killed_goes_on_on_another_one(
+    environment: dict[str, str], home: Path, whole: dict[int, float]
+) -> None:
+    with ray_cluster(environment, cpus=0, nodes=2) as cluster:
+        process = start(RUN, environment | {"RAY_ADDRESS": cluster.address}, stderr=subprocess.PIPE)
+        try:
+            wait_for_checkpoint(home, process)
+            (node,) = (node for node in cluster.nodes if train_workers(node))
+            kill_group(node)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            kill_group(process)
+    assert process.returncode == 0, errors.decode()[-4000:]
+    assert losses(home) == pytest.approx(whole, rel=1e-5)
 
 
 def test_a_run_that_the_clock_stops_goes_on_to_the_same_losses(
-    environment_of: Callable[[Path], dict[str, str]], tmp_path: Path, whole: dict[int, float]
+    environment: dict[str, str], home: Path, whole: dict[int, float]
 ) -> None:
-    environment = environment_of(tmp_path)
     stopped = finish((*RUN, "--stop-after", "1s"), environment)
     assert "run the same command again to go on" in stopped.stdout
-    assert not (tmp_path / "training" / "smoke" / "metrics.json").exists()
-    assert sorted(losses(tmp_path)) == [1]
-    finish((*RUN, f"storage_path={(tmp_path / 'training').as_uri()}"), environment)
-    assert losses(tmp_path) == pytest.approx(whole, rel=1e-5)
+    assert not (home / "training" / "smoke" / "metrics.json").exists()
+    assert sorted(losses(home)) == [1]
+    finish((*RUN, f"storage_path={(home / 'training').as_uri()}"), environment)
+    assert losses(home) == pytest.approx(whole, rel=1e-5)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_at_once(
-    environment_of: Callable[[Path], dict[str, str]], tmp_path: Path
-) -> None:
-    done = run((*RUN, "base_model=poisoned"), environment_of(tmp_path))
+def test_a_loss_that_is_no_number_ends_the_run_at_once(environment: dict[str, str], home: Path) -> None:
+    done = run((*RUN, "base_model=poisoned"), environment)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: step 1: the loss is nan over row ")
@@ -192,13 +137,11 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once(
     [("deepspeed_stage=2", "num_workers=2"), ("num_workers=[1, 2]",)],
     ids=["zero-2", "elastic"],
 )
-def test_two_workers_train_one_adapter(
-    environment_of: Callable[[Path], dict[str, str]], tmp_path: Path, settings: tuple[str, ...]
-) -> None:
-    done = finish((*COMMAND, *settings, "samples=0"), environment_of(tmp_path))
+def test_two_workers_train_one_adapter(environment: dict[str, str], home: Path, settings: tuple[str, ...]) -> None:
+    done = finish((*COMMAND, *settings, "samples=0"), environment)
     assert "size 2" in done.stdout + done.stderr
-    run = tmp_path / "training" / "smoke"
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    folder = home / "training" / "smoke"
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["steps"] == 2
     assert 0 < metrics["validation_loss"] < 20
-    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()

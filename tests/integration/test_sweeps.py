@@ -1,13 +1,8 @@
 """Sweeps for real, on a random Llama with our tokenizer: in a pack and solo, stopped, failed, killed and resumed."""
 
 import json
-import os
-import secrets
-import signal
-import subprocess
 import sys
 import time
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from core.settings import PROJECT_ROOT, get_settings
+from core.settings import get_settings
+from tests.integration.training_runs import PATIENCE_S, kill_group, run, start
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
 from tune_sweeps.run import main
@@ -23,51 +19,12 @@ from tune_sweeps.run import main
 pytest.importorskip("trl")
 pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-PATIENCE_S = 600
 GOOD, USELESS = 5e-3, 1e-9
 TRAINING = {
     "config": "train_jobs/configs/smoke.yaml",
     "overrides": {"base_model": "micro", "data": {"count": 30}, "max_length": 512},
     "trials": {"max_steps": 8},
 }
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with ``micro``: two random layers under our tokenizer."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("models")
-    tokenizer = AutoTokenizer.from_pretrained(PROJECT_ROOT / "models" / "base")
-    shape = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(shape).save_pretrained(folder / "micro")
-    tokenizer.save_pretrained(folder / "micro")
-    return folder
-
-
-@pytest.fixture
-def environment(models: Path, tmp_path: Path) -> dict[str, str]:
-    """Outputs go to a directory of the test; no cluster is taken over from the caller."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "WANDB_"))}
-    return kept | {
-        "ARTISTMIND_HOME": str(tmp_path / "home"),
-        "ARTISTMIND_MODELS_DIR": str(models),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "RAY_raylet_start_wait_time_s": "120",
-        "WANDB_SILENT": "true",
-    }
 
 
 def write(path: Path, axes: dict[str, list[Any]], **more: Any) -> Path:
@@ -95,19 +52,6 @@ def command(axis: str, config: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "tune_sweeps.run", axis, "--config", str(config), *more]
 
 
-def run(line: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """The command to its end; one that takes too long is killed with all that it started."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        line, cwd=PROJECT_ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
-    try:
-        said, errors = process.communicate(timeout=PATIENCE_S)
-    finally:
-        kill(process)
-    return subprocess.CompletedProcess(line, process.returncode, said, errors)
-
-
 def trials(folder: Path) -> dict[str, dict[str, Any]]:
     lines = (folder / "trials.jsonl").read_text(encoding="utf-8").splitlines()
     return {found["name"]: found for found in map(json.loads, lines)}
@@ -115,13 +59,6 @@ def trials(folder: Path) -> dict[str, dict[str, Any]]:
 
 def steps(trial: dict[str, Any]) -> list[int]:
     return [point["step"] for point in trial["curve"]]
-
-
-def kill(process: "subprocess.Popen[Any]") -> None:
-    """Kill what is left of the group that the test started; what Ray put into groups of its own dies with it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
 
 
 def checkpoint(folder: Path, step: int) -> Path | None:
@@ -145,7 +82,7 @@ def wait_for_state(tune: Path, since: float) -> None:
 
 def killed_after(line: list[str], environment: dict[str, str], trial: Path, step: int) -> Path:
     """Run a sweep until a trial has a checkpoint of that step, and kill it; the checkpoint."""
-    process = subprocess.Popen(line, cwd=PROJECT_ROOT, env=environment, start_new_session=True)
+    process = start(line, environment)
     try:
         deadline = time.monotonic() + PATIENCE_S
         while (found := checkpoint(trial, step)) is None:
@@ -154,7 +91,7 @@ def killed_after(line: list[str], environment: dict[str, str], trial: Path, step
             time.sleep(0.05)
         wait_for_state(trial.parent, (found / "curve.json").stat().st_mtime)
     finally:
-        kill(process)
+        kill_group(process)
     return found
 
 

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         ("tokenizer", _tokenizer, "build the tokenizer from the project's own texts"),
         ("base", _base, "train the chat model"),
         ("embedder", _embedder, "train the embedder"),
-        ("reranker", _reranker, "train the reranker, from the base"),
+        ("reranker", _reranker, "train the reranker, from the embedder's words"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", default=name, help="name under configs/ or path of a YAML file")

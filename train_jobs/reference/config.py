@@ -271,11 +271,11 @@ class RerankerConfig(BaseModel):
     output: Path = Path("models/reranker")
     """Where the finished reranker goes."""
 
-    base: Path = Path("models/base")
-    """Model whose tokenizer, embeddings and first blocks it starts from."""
+    embedder: Path = Path("models/embedder")
+    """Model whose tokenizer and word vectors it starts from."""
 
-    layers: int = Field(default=3, ge=1)
-    """Blocks taken from the base."""
+    layers: int = Field(default=3, ge=3)
+    """Blocks; the first three start out comparing the two texts."""
 
     length: int = 224
     """Tokens of question and passage together; longer passages are cut."""

@@ -40,7 +40,7 @@ class Step:
 
 
 def steps(version: str, small_talk: Path | None) -> list[Step]:
-    """Tokenizer, base, embedder, reranker; then the characters' data sets and adapters, two at a time."""
+    """Tokenizer, base, embedder, reranker, classifier; then the characters' data sets and adapters, two at a time."""
     talk = (f"small_talk={small_talk}",) if small_talk else ()
     reference = "train_jobs.reference"
     found = [
@@ -48,6 +48,7 @@ def steps(version: str, small_talk: Path | None) -> list[Step]:
         Step("base", ((reference, "base", *talk),)),
         Step("embedder", ((reference, "embedder", *talk),)),
         Step("reranker", ((reference, "reranker"),)),
+        Step("crisis", (("train_jobs.crisis",),)),
     ]
     names = characters()
     for pair in (names[at : at + AT_ONCE] for at in range(0, len(names), AT_ONCE)):

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.contracts import Message
-from memory.recall import asks_back, in_own_words, is_statement, recalled, recalled_of, said_line, worth_keeping
+from memory.recall import (
+    ToldLines,
+    asks_back,
+    in_own_words,
+    is_statement,
+    recalled,
+    said_line,
+    told_lines,
+    worth_keeping,
+)
 
 SAID = (
     "나 요즘 슬랙라인 배우거든",
@@ -78,8 +87,8 @@ def test_a_question_that_shares_no_word_recalls_nothing() -> None:
 @pytest.mark.parametrize("question", ["제 이름 기억하죠?", "근데 내 이름 뭐라고 했게", "私の名前、覚えてる？"])
 def test_the_own_name_needs_no_line(question: str) -> None:
     history = [Message("user", "우리 앵무새 이름은 뿌꾸야"), Message("user", "猫の名前は小豆です")]
-    assert recalled_of(question, [], [], history, 2) == []
-    assert recalled_of("우리 앵무새 이름 뭐게", [], [], history, 2) == ["우리 앵무새 이름은 뿌꾸야"]
+    assert told_lines(question, [], [], history) == ToldLines()
+    assert "우리 앵무새 이름은 뿌꾸야" in told_lines("우리 앵무새 이름 뭐게", [], [], history).said
 
 
 def test_laughter_is_no_part_of_a_line() -> None:

@@ -78,6 +78,8 @@ OTHER = """
 ㅋㅋㅋㅋ
 ✨
 아하
+넵!
+넵넵!
 Hello there
 I am Kelron.
 {{user}}아!

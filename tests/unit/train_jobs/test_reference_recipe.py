@@ -12,9 +12,9 @@ from train_jobs.reference.recipe import Step, run, steps
 def test_every_character_gets_a_data_set_and_an_adapter_with_settings_that_exist() -> None:
     plan = steps("v9", None)
     names = [step.name for step in plan]
-    assert names[:4] == ["tokenizer", "base", "embedder", "reranker"]
+    assert names[:5] == ["tokenizer", "base", "embedder", "reranker", "crisis"]
     for character in characters():
-        (built,) = [at for at, step in enumerate(plan) for command in step.commands if command[1] == character]
+        (built,) = [at for at, step in enumerate(plan) for command in step.commands if command[1:2] == (character,)]
         (at, train) = next(
             (at, command)
             for at, step in enumerate(plan)

@@ -28,7 +28,7 @@ FACTS = tuple(
 
 
 def test_the_first_passage_answers_and_the_others_do_not() -> None:
-    from train_jobs.reference.reranker import RankingSource
+    from train_jobs.reference.rankings import RankingSource
 
     rankings = list(itertools.islice(RankingSource((asker(),), negatives=2).stream(seed=1), 60))
     answered = [ranking for ranking in rankings if ranking.answered]
@@ -40,7 +40,7 @@ def test_the_first_passage_answers_and_the_others_do_not() -> None:
 
 def test_small_talk_and_questions_without_their_passage_are_not_answered() -> None:
     from data_pipelines.grammar.composer import Composer
-    from train_jobs.reference.reranker import RankingSource, talk_only
+    from train_jobs.reference.rankings import RankingSource, talk_only
 
     talk = Intent(id="hi", category="greeting", user=("안녕",), reply=("응 안녕",))
     news = Intent(id="news", category="world", user=("별빛 소식 있어?",), reply=("곧 나와",))
@@ -55,55 +55,111 @@ def test_small_talk_and_questions_without_their_passage_are_not_answered() -> No
             assert sum(gold in passage for gold in GOLDS for passage in ranking.passages) == 2, "one is taken out"
 
 
+def test_what_the_fan_told_answers_what_they_ask_back() -> None:
+    from data_pipelines.grammar.composer import Composer
+    from data_pipelines.grammar.intents import Exchange
+    from train_jobs.reference.rankings import RankingSource
+
+    told = {"job": ("정원사", "약사"), "pet": ("앵무새", "거북이"), "city": ("원주", "여수")}
+    intents = tuple(
+        Intent(
+            id=name,
+            category="memory",
+            user=(f"내 {name} 뭐게?",),
+            reply=("{v}!",),
+            context=(f"{name}: {{v}}",),
+            slots={"v": values},
+            tell=Exchange(user=(f"내 {name} 얘기야 {{v}}",), reply=("그래",)),
+        )
+        for name, values in told.items()
+    )
+    talkers = (Composer(Voice("t", ("말투",), intents)),)
+    rankings = list(itertools.islice(RankingSource((asker(talkers),), negatives=2).stream(seed=1), 300))
+    asked_back = [
+        ranking for ranking in rankings if "뭐게" in ranking.query and "얘기야" in "".join(ranking.passages)
+    ]
+    assert len(asked_back) > 30
+    assert {ranking.answered for ranking in asked_back} == {True, False}
+    for ranking in asked_back:
+        name = max(told, key=lambda name: sum(letter in ranking.query for letter in name))  # typed carelessly
+        held = [name in passage for passage in ranking.passages]
+        assert held == ([True] + [False] * (len(held) - 1) if ranking.answered else [False] * len(held))
+
+
 def asker(talkers: tuple[Any, ...] = ()) -> Any:
-    from train_jobs.reference.reranker import Asker
+    from train_jobs.reference.rankings import Asker
 
     return Asker(Voice("t", ("말투",), (), facts=FACTS, passages=PASSAGES), talkers)
 
 
 def test_a_few_words_of_a_passage_find_it() -> None:
-    from train_jobs.reference.reranker import RankingSource
+    from train_jobs.reference.rankings import RankingSource
 
     rankings = itertools.islice(RankingSource((asker(),), negatives=2).stream(seed=1), 80)
     searched = [ranking for ranking in rankings if ranking.answered and ranking.query not in ASKED]
     held = [any(word in ranking.passages[0] for word in ranking.query.split()) for ranking in searched]
-    assert sum(held) > 0.8 * len(held) > 5, "some are typed carelessly"
+    assert sum(held) > 0.7 * len(held) > 5, "some are typed carelessly"
 
 
-def test_without_a_base_there_is_a_clear_error(tmp_path: Path) -> None:
-    from train_jobs.reference.reranker import build_reranker
+def test_without_an_embedder_there_is_a_clear_error(tmp_path: Path) -> None:
+    from train_jobs.reference.reranker import reranker_tokenizer
 
-    with pytest.raises(ConfigurationError, match="no base model"):
-        build_reranker(tmp_path, layers=1, tokenizer=None)
+    with pytest.raises(ConfigurationError, match="no embedder"):
+        reranker_tokenizer(tmp_path, length=100)
 
 
-@pytest.mark.training
-def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(tmp_path: Path) -> None:
-    import torch
-    from FlagEmbedding import FlagReranker
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+@pytest.fixture
+def pairs(tmp_path: Path) -> Any:
+    """A tokenizer that marks both texts."""
     from train_jobs.reference.embedder import embedder_tokenizer
-    from train_jobs.reference.reranker import (
-        RankingSource,
-        RerankerTraining,
-        build_reranker,
-        passage_text,
-        save_reranker,
-    )
+    from train_jobs.reference.reranker import reranker_tokenizer
 
     words = build_tokenizer(["hello"], latin_merges=0, template=TEMPLATE.read_text(encoding="utf-8"))
     words.save_pretrained(str(tmp_path / "base"))
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2
-    )
-    LlamaForCausalLM(shape).bfloat16().save_pretrained(tmp_path / "base")
+    embedder_tokenizer(tmp_path / "base", positions=130).save_pretrained(str(tmp_path / "embedder"))
+    return reranker_tokenizer(tmp_path / "embedder", length=100)
 
-    pairs = embedder_tokenizer(tmp_path / "base", positions=130)
-    model = build_reranker(tmp_path / "base", 2, pairs)
-    assert model.config.num_hidden_layers == 2
-    settings = RerankerConfig(steps=150, questions=3, negatives=2, length=100, learning_rate=0.01, matrix_lr=0.03)
+
+def test_before_any_training_the_model_sees_what_stands_in_both_texts(pairs: Any) -> None:
+    import torch
+
+    from train_jobs.reference.matching import FOUND_PAIR, FOUND_TOKEN, build_matcher
+
+    torch.manual_seed(0)
+    model = build_matcher(torch.randn(len(pairs), 256), pairs, layers=3, length=100).eval()
+    inputs = pairs(["뿌꾸는 새야?"], ["앵무새 뿌꾸"], return_tensors="pt")
+    with torch.inference_mode():
+        states = model.roberta(**inputs, output_hidden_states=True).hidden_states
+    written = pairs.convert_ids_to_tokens(inputs["input_ids"][0])
+    tokens = {name for name, at in zip(written, states[1][0, :, FOUND_TOKEN], strict=True) if at > 2}
+    pairs_found = {name for name, at in zip(written, states[2][0, :, FOUND_PAIR], strict=True) if at > 2}
+    assert {"뿌", "꾸", "새"} <= tokens
+    assert not {"앵", "무", "는", "야"} & tokens
+    assert "꾸" in pairs_found
+    assert not {"새", "는", "앵"} & pairs_found
+
+
+def test_a_model_too_small_to_compare_is_refused(pairs: Any) -> None:
+    import torch
+
+    from train_jobs.reference.matching import build_matcher
+
+    with pytest.raises(ConfigurationError, match="needs 3 blocks"):
+        build_matcher(torch.randn(len(pairs), 64), pairs, layers=3, length=100)
+
+
+@pytest.mark.training
+def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(pairs: Any, tmp_path: Path) -> None:
+    import torch
+    from FlagEmbedding import FlagReranker
+
+    from train_jobs.reference.matching import build_matcher
+    from train_jobs.reference.rankings import RankingSource, passage_text
+    from train_jobs.reference.reranker import RerankerTraining, save_reranker
+
+    torch.manual_seed(0)
+    model = build_matcher(torch.randn(len(pairs), 256), pairs, layers=3, length=100).bfloat16()
+    settings = RerankerConfig(steps=60, questions=3, negatives=2, length=100)
     RerankerTraining(settings, pairs, model).run(RankingSource((asker(),), negatives=2))
     save_reranker(model, pairs, tmp_path / "reranker", torch.float16)
 
