@@ -19,31 +19,21 @@ def sentences(text: str) -> list[str]:
     return [part for part in found if len(part) > 1]
 
 
-def each_sentence(passages: Sequence[Passage]) -> list[Passage]:
-    """Every sentence of the passages in order, each as a passage.
-
-    Neighbouring passages overlap: the rest of a sentence that stands whole in another one is left out.
-    """
-    held = {text: passage for passage in reversed(passages) for text in sentences(passage.text)}
-    in_order = [text for passage in passages for text in sentences(passage.text)]
-    return [replace(held[text], text=text) for text in _whole(in_order)]
-
-
 def best_sentences(question: str, passages: Sequence[Passage], most: int) -> list[Passage]:
     """The ``most`` sentences of all passages that share most with the question, best first, each as a passage."""
-    found = {passage.text: passage for passage in each_sentence(passages)}
-    return [found[text] for text in picked(question, list(found), most)]
+    held = {text: passage for passage in reversed(passages) for text in sentences(passage.text)}
+    in_order = [text for passage in passages for text in sentences(passage.text)]
+    return [replace(held[text], text=text) for text in picked(question, in_order, most)]
 
 
 def picked(question: str, found: Sequence[str], most: int) -> list[str]:
-    """The ``most`` of the sentences that share most with the question; the first ones when none shares any."""
-    whole = _whole(found)
-    return recalled(question, whole, most) or whole[:most]
+    """The ``most`` of the sentences ``found`` that share most with the question; the first ones when none shares any.
 
-
-def _whole(found: Sequence[str]) -> list[str]:
+    Neighbouring passages overlap: the rest of a sentence that stands whole in another one is left out.
+    """
     every = list(dict.fromkeys(found))
-    return [text for text in every if not any(text != other and text in other for other in every)]
+    whole = [text for text in every if not any(text != other and text in other for other in every)]
+    return recalled(question, whole, most) or whole[:most]
 
 
 def best_window(passage: str, question: str, limit: int) -> str:

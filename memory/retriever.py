@@ -13,7 +13,7 @@ from core.contracts import Component, Embedder, Memory, Passage, Reranker
 from core.errors import StoreUnavailable
 from core.logs import get_logger
 from memory.asking import asks_something
-from memory.excerpts import best_sentences, best_window, each_sentence
+from memory.excerpts import best_sentences, best_window
 from memory.index import KnowledgeChunk, QdrantIndex
 
 
@@ -38,8 +38,8 @@ class RetrieverConfig(BaseModel):
     """The character's knowledge only for lines that ask for something: a small model talks about any passage."""
     embed_timeout_s: float = Field(default=2.0, gt=0)
     """An embedder slower than this is taken for down, and the search goes by words."""
-    candidates: int = Field(default=8, ge=1)
-    """Passages of the character's knowledge that a reranker reads, if there is one."""
+    candidates: int = Field(default=8, ge=0)
+    """Passages of the character's knowledge that a reranker reads, if there is one; 0: the fused score decides."""
     relevance_threshold: float = Field(default=0.5, ge=0, le=1)
     """Probability below which the reranker's passages are left out; it takes the place of the fused score."""
     ingest_batch: int = Field(default=64, ge=1)
@@ -74,7 +74,7 @@ class HybridRetriever:
         self._embedder = embedder
         self._config = config or RetrieverConfig()
         self._embedding = embedding
-        self._reranker = reranker
+        self._reranker = reranker if self._config.candidates else None
         self._embedder_is_down = False
 
     @property
@@ -95,7 +95,7 @@ class HybridRetriever:
             self._knowledge(text, vector, persona), self._memories(text, vector, persona, fan_id)
         )
         if self._config.sentences:
-            kept = await self._sentences(text, kept, self._config.sentences)
+            kept = await asyncio.to_thread(best_sentences, text, kept, self._config.sentences)
         kept += [p for p in memories if p.score >= self._config.memory_threshold]
         shortened = [
             replace(passage, text=best_window(passage.text, text, self._config.max_passage_chars)) for passage in kept
@@ -168,14 +168,6 @@ class HybridRetriever:
             relevant = [passage for passage in read if passage.score >= config.relevance_threshold]
             return sorted(relevant, key=lambda passage: -passage.score)[: config.knowledge]
         return [p for p in found[: config.knowledge] if p.score >= config.knowledge_threshold]
-
-    async def _sentences(self, text: str, kept: Sequence[Passage], most: int) -> list[Passage]:
-        """The best sentences as the reranker reads them, or by shared words."""
-        every = each_sentence(kept)
-        if self._reranker and every and (scores := await self._relevance(self._reranker, text, every)):
-            read = sorted(zip(scores, every, strict=True), key=lambda pair: -pair[0])
-            return [passage for _, passage in read[:most]]
-        return await asyncio.to_thread(best_sentences, text, kept, most)
 
     async def _relevance(self, reranker: Reranker, text: str, found: Sequence[Passage]) -> list[float] | None:
         """``None`` when the reranker does not answer: the fused order will have to do."""

@@ -93,7 +93,7 @@ class EmbedderArgs(ArgsModel):
     reranker: str | None = None
     """FlagReranker format: ``reranker`` is ours, or ``BAAI/bge-reranker-v2-m3``; reads passages and recalled lines.
 
-    Unset: the fused score decides on passages, shared words on lines."""
+    Unset: the fused score decides on passages, shared words alone on lines."""
 
     device: str = "cpu"
     scaling: Scaling = Scaling()
@@ -114,11 +114,11 @@ class RetrieverArgs(ArgsModel):
     """Fused score below which a passage is left out."""
 
     memory_threshold: float = Field(default=0.3, ge=0, le=1)
-    candidates: int = Field(default=8, ge=1)
-    """Passages that ``embedder.reranker`` reads, if it is set."""
+    candidates: int = Field(default=8, ge=0)
+    """Passages that ``embedder.reranker`` reads, if it is set; 0: the fused score decides on passages."""
 
     relevance_threshold: float = Field(default=0.5, ge=0, le=1)
-    """Probability of being an answer below which a passage or a recalled line that was read is left out."""
+    """Probability of being an answer below which a passage that was read is left out."""
 
     max_passage_chars: int = Field(default=240, ge=40)
     top_sentences: int = Field(default=0, ge=0)

@@ -84,9 +84,7 @@ async def wire(args: ChatArgs, guard: Any, embedder: Any, retriever: Any, genera
             adapter_for=rollouts.adapter_for,
             count_tokens=token_counter(settings.model_path(args.generator.model)),
             metrics=RayTurnMetrics(),
-            recaller=Recaller(
-                HandleReranker(embedder) if args.embedder.reranker else None, args.retriever.relevance_threshold
-            ),
+            recaller=Recaller(HandleReranker(embedder) if args.embedder.reranker else None),
         ),
         TurnLimits(
             prompt=args.prompt,

@@ -277,8 +277,11 @@ class RerankerConfig(BaseModel):
     layers: int = Field(default=3, ge=3)
     """Blocks; the first three start out comparing the two texts."""
 
+    positions: int = 514
+    """Rows of the position table: two more than the longest input, which is FlagReranker's default then."""
+
     length: int = 224
-    """Tokens of question and passage together; longer passages are cut."""
+    """Tokens of question and passage together in training; longer passages are cut."""
 
     questions: int = 8
     """Questions in a step."""
@@ -292,11 +295,11 @@ class RerankerConfig(BaseModel):
     steps: int = Field(default=1_000_000, gt=0)
     """Step budget."""
 
-    learning_rate: float = 0.001
+    learning_rate: float = 0.002
     """AdamW's peak rate for embeddings, norms and biases."""
 
-    matrix_lr: float = 0.01
-    """Muon's peak rate for the matrices."""
+    matrix_lr: float = 0.003
+    """Muon's peak rate for the matrices; at 0.01 what was written down is washed away (docs/log.md)."""
 
     precision: Literal["float16", "bfloat16"] = "float16"
     """In which the weights are saved."""

@@ -97,14 +97,14 @@ class Head:
         return slice(self.index * self.size, (self.index + 1) * self.size)
 
 
-def build_matcher(embeddings: Tensor, tokenizer: Any, layers: int, length: int) -> Any:
+def build_matcher(embeddings: Tensor, tokenizer: Any, layers: int, positions: int) -> Any:
     """A sequence classifier with one label whose first three blocks compare two texts.
 
     Args:
         embeddings: Word vectors to take the meaning from, tokens × width.
         tokenizer: Marks the texts with token types 0 and 1.
         layers: Blocks, at least three.
-        length: Longest input in tokens.
+        positions: Rows of the position table: two more than the longest input.
     """
     from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
@@ -121,8 +121,7 @@ def build_matcher(embeddings: Tensor, tokenizer: Any, layers: int, length: int) 
             num_hidden_layers=layers,
             num_attention_heads=max(1, width // 64),
             intermediate_size=5 * width // 2,
-            # Positions count from the padding id up.
-            max_position_embeddings=length + tokenizer.pad_token_id + 1,
+            max_position_embeddings=positions,
             type_vocab_size=2,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
@@ -141,7 +140,17 @@ def build_matcher(embeddings: Tensor, tokenizer: Any, layers: int, length: int) 
             layer.output.dense.weight *= QUIET
         for block in range(3):
             _write_heads(model.roberta.encoder.layer[block].attention, block, _coordinates(model, tokenizer, block))
+    _keep_comparing(model.roberta)
     return model
+
+
+def _keep_comparing(encoder: Any) -> None:
+    """What is compared with what stays as written: logits that large turn over at small changes (docs/log.md)."""
+    for part in (encoder.embeddings.position_embeddings, encoder.embeddings.token_type_embeddings):
+        part.requires_grad_(False)
+    for layer in encoder.encoder.layer[:2]:
+        for part in (layer.attention.self.query, layer.attention.self.key):
+            part.requires_grad_(False)
 
 
 def _write_embeddings(table: Any, words: Tensor, tokenizer: Any) -> None:

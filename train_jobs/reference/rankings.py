@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from core.errors import ConfigurationError
-from data_pipelines.grammar.composer import Composer
+from data_pipelines.grammar.composer import Composer, Told
 from data_pipelines.grammar.facts import Passage
-from data_pipelines.grammar.intents import Intent, fill, training_lines
+from data_pipelines.grammar.intents import fill, training_lines
 from data_pipelines.grammar.voices import Voice, character_voice, characters
 from memory.excerpts import sentences
 from memory.recall import is_statement, said_line
@@ -33,6 +33,9 @@ SMALL_TALK = 0.25
 
 TOLD = 0.3
 """Share of lists of lines that a fan said, under a question for one of them."""
+
+AS_KEPT = 0.25
+"""Share of the told lines that stand there as a profile or a memory has them."""
 
 NOT_THERE = 0.15
 """Share of questions whose answer was taken out."""
@@ -117,15 +120,13 @@ class RankingSource:
     def _told(self, asker: Asker, rng: random.Random) -> Ranking:
         """Something that the fan told, among other things that they told and said."""
         teller = rng.choice(asker.tellers)
-        asked, *others = rng.sample(teller.tellable, min(len(teller.tellable), self.negatives))
-        values = teller.sampled(asked, rng)
-        query = noisy(fill(rng.choice(training_lines(asked.user)), values), rng)
-        wrong = [_as_told(other, teller.sampled(other, rng), rng) for other in others]
-        said = [
-            said_line(turn) for turn in teller.history({asked.id}, rng, self.negatives)[::2] if is_statement(turn)
-        ]
+        intents = rng.sample(teller.tellable, min(len(teller.tellable), self.negatives))
+        asked, *others = [Told(intent, teller.sampled(intent, rng)) for intent in intents]
+        query = noisy(fill(rng.choice(training_lines(asked.intent.user)), asked.values), rng)
+        right, *wrong = [_as_told(teller, item, rng) for item in (asked, *others)]
+        talk = teller.history({asked.intent.id}, rng, self.negatives)[::2]
+        said = [said_line(turn) for turn in talk if is_statement(turn)]
         texts = rng.sample([*wrong, *said], min(self.negatives, len(wrong) + len(said)))
-        right = _as_told(asked, values, rng)
         if rng.random() < NOT_THERE:
             return Ranking(query, tuple(texts), answered=False)
         return Ranking(query, (right, *texts))
@@ -158,9 +159,13 @@ def _sentences(texts: Sequence[str], golds: Sequence[str], most: int, rng: rando
     return (rng.choice(right), *rng.sample(wrong, min(len(wrong), most))) if right and wrong else ()
 
 
-def _as_told(intent: Intent, values: dict[str, str], rng: random.Random) -> str:
-    assert intent.tell is not None, "composers only tell what can be told"
-    return said_line(fill(rng.choice(training_lines(intent.tell.user)), values))
+def _as_told(teller: Composer, item: Told, rng: random.Random) -> str:
+    """In the fan's own words, or as profile and memories hold it."""
+    kept = teller.profile_line(item) or rng.choice(teller.facts_of(item))
+    tell = item.intent.tell
+    if tell is None or rng.random() < AS_KEPT:
+        return kept
+    return said_line(fill(rng.choice(training_lines(tell.user)), item.values))
 
 
 def talk_only(voice: Voice) -> Voice:

@@ -84,7 +84,7 @@ class RerankerTraining:
         return whether + (torch.stack(which).mean() if which else 0.0)
 
 
-def reranker_tokenizer(embedder: Path, length: int) -> Any:
+def reranker_tokenizer(embedder: Path, positions: int) -> Any:
     """The embedder's tokenizer, which also says which of the two texts a token is of."""
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -105,7 +105,7 @@ def reranker_tokenizer(embedder: Path, length: int) -> Any:
         eos_token=end,
         pad_token=known.pad_token,
         padding_side="right",
-        model_max_length=length,
+        model_max_length=positions - 2,
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
@@ -125,8 +125,8 @@ def train_reranker(config: RerankerConfig) -> None:
     torch.manual_seed(config.seed)
     settings = get_settings()
     embedder = settings.resolved(config.embedder)
-    tokenizer = reranker_tokenizer(embedder, config.length)
-    model = build_matcher(word_vectors(embedder), tokenizer, config.layers, config.length).bfloat16()
+    tokenizer = reranker_tokenizer(embedder, config.positions)
+    model = build_matcher(word_vectors(embedder), tokenizer, config.layers, config.positions).bfloat16()
     training = RerankerTraining(config, tokenizer, model)
     steps = training.run(RankingSource.load(config.negatives))
     output = settings.resolved(config.output)

@@ -6,7 +6,7 @@ import pytest
 
 from core.contracts import Message
 from core.errors import StoreUnavailable
-from memory.recaller import MOST_READ, Recaller
+from memory.recaller import MOST_READ, Recaller, fused
 
 SAID = ["나 피아노 조율사로 일해", "오늘은 비가 와서 집에 있어", "우리 집 앵무새는 뿌꾸야"]
 HISTORY = [Message("user", line) for line in SAID]
@@ -28,9 +28,10 @@ class Reader:
 
 
 async def test_a_reader_finds_what_shares_no_word_with_the_question() -> None:
-    reader = Reader({SAID[0]: 0.9, SAID[2]: 0.6, SAID[1]: 0.4})
+    reader = Reader({SAID[0]: 0.9, SAID[2]: 0.6, SAID[1]: 0.05})
     assert await Recaller(reader).lines("내 직업 뭐게?", [], [], HISTORY, 2) == [SAID[0], SAID[2]]
     assert await Recaller(reader).lines("내 직업 뭐게?", [], [], HISTORY, 1) == [SAID[0]]
+    assert SAID[1] not in await Recaller(reader).lines("내 직업 뭐게?", [], [], HISTORY, 3)
     assert await Recaller().lines("내 직업 뭐게?", [], [], HISTORY, 2) == []
 
 
@@ -44,9 +45,9 @@ async def test_without_a_reader_that_finds_any_the_words_decide(reader: Reader |
 async def test_facts_and_own_words_are_not_mixed() -> None:
     facts = ["생일: 5월 20일"]
     reader = Reader({facts[0]: 0.9, SAID[0]: 0.8})
-    assert await Recaller(reader).lines("내 생일 언제게", facts, [], HISTORY, 2) == facts
+    assert await Recaller(reader).lines("내 소개 기억해?", facts, [], HISTORY, 2) == facts
     reader = Reader({facts[0]: 0.7, SAID[0]: 0.8})
-    assert await Recaller(reader).lines("내 생일 언제게", facts, [], HISTORY, 2) == [SAID[0]]
+    assert await Recaller(reader).lines("내 소개 기억해?", facts, [], HISTORY, 2) == [SAID[0]]
 
 
 async def test_only_the_latest_lines_are_read() -> None:
@@ -62,3 +63,14 @@ async def test_nothing_is_read_when_nothing_may_be_shown() -> None:
     assert await Recaller(reader).lines("내 직업 뭐게?", [], [], HISTORY, 0) == []
     assert await Recaller(reader).lines("내 이름 뭐게?", [], [], HISTORY, 2) == []
     assert reader.shown == []
+
+
+async def test_what_both_find_comes_first() -> None:
+    reader = Reader({SAID[1]: 0.9, SAID[2]: 0.8})
+    assert (await Recaller(reader).lines("우리 앵무새 이름 뭐게", [], [], HISTORY, 2))[0] == SAID[2]
+
+
+def test_fusion_rewards_agreement_and_loses_nothing() -> None:
+    assert fused(["a", "b"], ["b", "c"]) == ["b", "a", "c"]
+    assert fused(["a"], []) == ["a"]
+    assert fused() == []

@@ -183,18 +183,13 @@ async def test_a_reranker_leaves_out_what_is_near_but_no_answer(index, embedder)
     assert (passage.id, passage.score) == ("album", 0.9)
 
 
-async def test_the_reranker_also_picks_the_sentences(index, embedder):
-    text = "오늘은 비가 온다. 하늘의 고향은 부산이다. 고향 얘기는 다음에 하자."
+async def test_a_reranker_that_may_read_nothing_is_not_asked(index, embedder):
     reranker = FakeReranker()
-    config = RetrieverConfig(knowledge_threshold=0, relevance_threshold=0, sentences=1)
+    config = RetrieverConfig(knowledge_threshold=0.05, candidates=0)
     retriever = HybridRetriever(index, embedder, config, reranker=reranker)
-    await retriever.ingest("haneul", [KnowledgeChunk("home", text, "하늘 소개", "profile")])
-    (passage,) = await retriever.search("부산 고향", "haneul", None)
-    assert passage.text == "하늘의 고향은 부산이다"
-    assert len(reranker.read[-1]) == 3
-    reranker.down = True
-    (passage,) = await retriever.search("부산 고향", "haneul", None)
-    assert passage.text == "하늘의 고향은 부산이다", "by shared words"
+    await retriever.ingest("haneul", _CHUNKS)
+    assert (await retriever.search("떡볶이 좋아해?", "haneul", None))[0].id == "food"
+    assert reranker.read == []
 
 
 async def test_without_its_reranker_the_search_goes_by_the_fused_score_and_says_so(index, embedder):

@@ -67,7 +67,7 @@ def test_what_the_fan_told_answers_what_they_ask_back() -> None:
             category="memory",
             user=(f"내 {name} 뭐게?",),
             reply=("{v}!",),
-            context=(f"{name}: {{v}}",),
+            context=(f"{name}, 얘기야 {{v}}",),
             slots={"v": values},
             tell=Exchange(user=(f"내 {name} 얘기야 {{v}}",), reply=("그래",)),
         )
@@ -105,7 +105,7 @@ def test_without_an_embedder_there_is_a_clear_error(tmp_path: Path) -> None:
     from train_jobs.reference.reranker import reranker_tokenizer
 
     with pytest.raises(ConfigurationError, match="no embedder"):
-        reranker_tokenizer(tmp_path, length=100)
+        reranker_tokenizer(tmp_path, positions=514)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def pairs(tmp_path: Path) -> Any:
     words = build_tokenizer(["hello"], latin_merges=0, template=TEMPLATE.read_text(encoding="utf-8"))
     words.save_pretrained(str(tmp_path / "base"))
     embedder_tokenizer(tmp_path / "base", positions=130).save_pretrained(str(tmp_path / "embedder"))
-    return reranker_tokenizer(tmp_path / "embedder", length=100)
+    return reranker_tokenizer(tmp_path / "embedder", positions=514)
 
 
 def test_before_any_training_the_model_sees_what_stands_in_both_texts(pairs: Any) -> None:
@@ -126,7 +126,7 @@ def test_before_any_training_the_model_sees_what_stands_in_both_texts(pairs: Any
     from train_jobs.reference.matching import FOUND_PAIR, FOUND_TOKEN, build_matcher
 
     torch.manual_seed(0)
-    model = build_matcher(torch.randn(len(pairs), 256), pairs, layers=3, length=100).eval()
+    model = build_matcher(torch.randn(len(pairs), 256), pairs, layers=3, positions=514).eval()
     inputs = pairs(["뿌꾸는 새야?"], ["앵무새 뿌꾸"], return_tensors="pt")
     with torch.inference_mode():
         states = model.roberta(**inputs, output_hidden_states=True).hidden_states
@@ -145,7 +145,7 @@ def test_a_model_too_small_to_compare_is_refused(pairs: Any) -> None:
     from train_jobs.reference.matching import build_matcher
 
     with pytest.raises(ConfigurationError, match="needs 3 blocks"):
-        build_matcher(torch.randn(len(pairs), 64), pairs, layers=3, length=100)
+        build_matcher(torch.randn(len(pairs), 64), pairs, layers=3, positions=514)
 
 
 @pytest.mark.training
@@ -158,12 +158,12 @@ def test_a_trained_reranker_loads_as_flag_reranker_and_ranks_what_it_learned(pai
     from train_jobs.reference.reranker import RerankerTraining, save_reranker
 
     torch.manual_seed(0)
-    model = build_matcher(torch.randn(len(pairs), 256), pairs, layers=3, length=100).bfloat16()
+    model = build_matcher(torch.randn(len(pairs), 256), pairs, layers=3, positions=514).bfloat16()
     settings = RerankerConfig(steps=60, questions=3, negatives=2, length=100)
     RerankerTraining(settings, pairs, model).run(RankingSource((asker(),), negatives=2))
     save_reranker(model, pairs, tmp_path / "reranker", torch.float16)
 
-    ranker = FlagReranker(str(tmp_path / "reranker"), use_fp16=False, devices="cpu", max_length=100)
+    ranker = FlagReranker(str(tmp_path / "reranker"), use_fp16=False, devices="cpu")
     reader = CrossEncoder(CrossEncoderConfig(model=str(tmp_path / "reranker"), max_tokens=100, batch_size=2))
     for ask, right in zip(ASKED, PASSAGES, strict=True):
         texts = [passage_text(passage) for passage in PASSAGES]
