@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -77,8 +78,12 @@ def test_a_killed_driver_goes_on_to_the_same_losses(
 
 def train_workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     """Ray Train's workers below a process."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in below if any("RayTrainWorker" in part for part in child.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile, or a zombie
+            if any("RayTrainWorker" in part for part in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_a_killed_worker_goes_on_to_the_same_losses(
