@@ -14,7 +14,6 @@ from memory.recall import recalled, told_lines
 MOST_READ = 48
 """Lines that the reader is shown, the latest ones."""
 
-
 RANK_OFFSET = 2
 """Of reciprocal rank fusion; small, because the lists are short."""
 
@@ -41,10 +40,11 @@ class Recaller:
         ``memories`` and ``history`` stand in the order in which they were told.
         """
         told = await asyncio.to_thread(told_lines, question, profile, memories, history)
-        if not told.every or not most:
+        lines = told.every
+        if not lines or not most:
             return []
-        by_words = await asyncio.to_thread(recalled, question, told.every, len(told.every))
-        found = fused(by_words, await self._read(question, told.every))[:most]
+        by_words = await asyncio.to_thread(recalled, question, lines, len(lines))
+        found = fused(by_words, await self._read(question, lines))[:most]
         return [line for line in found if (line in told.facts) == (found[0] in told.facts)]
 
     async def _read(self, question: str, lines: Sequence[str]) -> list[str]:

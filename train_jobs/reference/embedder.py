@@ -16,7 +16,7 @@ from core.logs import get_logger
 from core.settings import get_settings
 from train_jobs.reference.config import EmbedderConfig
 from train_jobs.reference.optimiser import Optimiser
-from train_jobs.reference.output import swap_in
+from train_jobs.reference.output import swap_in, write_small
 from train_jobs.reference.pairs import Pair, PairSource
 from train_jobs.reference.retrieval import Retrieval, evaluate
 from train_jobs.reference.tokenizer import END_OF_TEXT, TURN_END, TURN_START, load_tokenizer
@@ -134,13 +134,18 @@ class EmbedderTraining:
 
 def embedder_tokenizer(path: Path, positions: int) -> Any:
     """The chat model's tokenizer with marks around every text, and around each of a pair, as XLM-R expects."""
+    return marked_tokenizer(load_tokenizer(path).backend_tokenizer, positions)
+
+
+def marked_tokenizer(raw: Any, positions: int, types: bool = False) -> Any:
+    """The chat model's vocabulary with marks around texts; ``types`` tells the second of a pair apart."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    raw = load_tokenizer(path).backend_tokenizer
+    second = ":1" if types else ""
     raw.post_processor = TemplateProcessing(
         single=f"{TURN_START} $A {TURN_END}",
-        pair=f"{TURN_START} $A {TURN_END} {TURN_END} $B {TURN_END}",
+        pair=f"{TURN_START} $A {TURN_END} {TURN_END}{second} $B{second} {TURN_END}{second}",
         special_tokens=[(name, raw.token_to_id(name)) for name in (TURN_START, TURN_END)],
     )
     return PreTrainedTokenizerFast(
@@ -152,7 +157,7 @@ def embedder_tokenizer(path: Path, positions: int) -> Any:
         padding_side="right",
         model_max_length=positions - 2,
         clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "attention_mask"],
+        model_input_names=["input_ids", *(["token_type_ids"] if types else []), "attention_mask"],
     )
 
 
@@ -176,11 +181,6 @@ def save_embedder(model: Embedder, tokenizer: Any, output: Path, precision: torc
     """Write beside ``output`` and swap in; the weights are stored small and read back as float32."""
     heads = {"sparse_linear": model.sparse_linear, "colbert_linear": model.colbert_linear}
     with swap_in(output, ("README.md",)) as fresh:
-        model.encoder.to(precision).save_pretrained(fresh)
+        write_small(model.encoder, tokenizer, fresh, precision)
         for name, head in heads.items():
             torch.save(head.float().state_dict(), fresh / f"{name}.pt")
-        tokenizer.save_pretrained(fresh)
-        settings = json.loads((fresh / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-        settings.pop("attn_implementation", None)
-        (fresh / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        (fresh / "model.safetensors").chmod(0o644)

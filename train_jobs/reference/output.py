@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -27,3 +29,13 @@ def swap_in(output: Path, keep: tuple[str, ...] = ()) -> Iterator[Path]:
         output.rename(old)
     fresh.rename(output)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_small(model: Any, tokenizer: Any, folder: Path, precision: Any) -> None:
+    """Model and tokenizer, the weights in a torch dtype of 16 bits that is read back as float32."""
+    model.to(precision).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
+    settings.pop("attn_implementation", None)
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod(0o644)

@@ -6,7 +6,6 @@ that by themselves in eight minutes (docs/log.md).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,9 +20,10 @@ from core.errors import ConfigurationError
 from core.logs import get_logger
 from core.settings import get_settings
 from train_jobs.reference.config import RerankerConfig
+from train_jobs.reference.embedder import marked_tokenizer
 from train_jobs.reference.matching import build_matcher
 from train_jobs.reference.optimiser import Optimiser
-from train_jobs.reference.output import swap_in
+from train_jobs.reference.output import swap_in, write_small
 from train_jobs.reference.rankings import Ranking, RankingSource
 from train_jobs.reference.retrieval import evaluate_reranker
 
@@ -86,29 +86,11 @@ class RerankerTraining:
 
 def reranker_tokenizer(embedder: Path, positions: int) -> Any:
     """The embedder's tokenizer, which also says which of the two texts a token is of."""
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
 
     if not (embedder / "tokenizer.json").is_file():
         raise ConfigurationError(f"{embedder}: no embedder; run `python -m train_jobs.reference embedder`")
-    known = AutoTokenizer.from_pretrained(embedder)
-    raw, first, end = known.backend_tokenizer, known.cls_token, known.sep_token
-    raw.post_processor = TemplateProcessing(
-        single=f"{first} $A {end}",
-        pair=f"{first} $A {end} {end}:1 $B:1 {end}:1",
-        special_tokens=[(name, raw.token_to_id(name)) for name in (first, end)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        cls_token=first,
-        sep_token=end,
-        eos_token=end,
-        pad_token=known.pad_token,
-        padding_side="right",
-        model_max_length=positions - 2,
-        clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
+    return marked_tokenizer(AutoTokenizer.from_pretrained(embedder).backend_tokenizer, positions, types=True)
 
 
 def word_vectors(embedder: Path) -> Tensor:
@@ -137,9 +119,4 @@ def train_reranker(config: RerankerConfig) -> None:
 def save_reranker(model: Any, tokenizer: Any, output: Path, precision: torch.dtype) -> None:
     """Write beside ``output`` and swap in; the weights are stored small and read back as float32."""
     with swap_in(output, ("README.md",)) as fresh:
-        model.to(precision).save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
-        settings = json.loads((fresh / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-        settings.pop("attn_implementation", None)
-        (fresh / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        (fresh / "model.safetensors").chmod(0o644)
+        write_small(model, tokenizer, fresh, precision)

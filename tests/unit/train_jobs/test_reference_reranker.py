@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,9 @@ def test_a_few_words_of_a_passage_find_it() -> None:
     from train_jobs.reference.rankings import RankingSource
 
     rankings = itertools.islice(RankingSource((asker(),), negatives=2).stream(seed=1), 80)
-    searched = [ranking for ranking in rankings if ranking.answered and ranking.query not in ASKED]
+    searched = [item for item in rankings if item.answered and not get_close_matches(item.query, ASKED, cutoff=0.8)]
     held = [any(word in ranking.passages[0] for word in ranking.query.split()) for ranking in searched]
-    assert sum(held) > 0.7 * len(held) > 5, "some are typed carelessly"
+    assert sum(held) > 0.8 * len(held) > 5, "some are typed carelessly"
 
 
 def test_without_an_embedder_there_is_a_clear_error(tmp_path: Path) -> None:
