@@ -93,14 +93,16 @@ def ray_cluster(environment: dict[str, str], cpus: int, nodes: int = 0) -> Itera
     address = f"127.0.0.1:{ports[0]}"
     with ExitStack() as started:
         started.callback(shutil.rmtree, directory, ignore_errors=True)
-        process = start(head, environment)
-        started.callback(kill_group, process)
-        wait_for_port(ports[1], process)
-        workers = []
-        for _ in range(nodes):
-            workers.append(start([*ray, f"--address={address}", "--num-cpus=1"], environment))
-            started.callback(kill_group, workers[-1])
-        yield Cluster(address, f"http://127.0.0.1:{ports[1]}", tuple(workers))
+        # One after the other: a node that starts beside another one is at times never registered.
+        commands = [head, *([*ray, f"--address={address}", "--num-cpus=1"] for _ in range(nodes))]
+        running = []
+        for number, command in enumerate(commands):
+            said = Path(directory, f"start-{number}.txt")
+            with said.open("wb") as file:
+                running.append(start(command, environment, stdout=file, stderr=subprocess.STDOUT))
+            started.callback(kill_group, running[-1])
+            wait_for_text("Ray runtime started", said, running[-1])
+        yield Cluster(address, f"http://127.0.0.1:{ports[1]}", tuple(running[1:]))
 
 
 def free_ports(count: int) -> list[int]:
@@ -112,13 +114,10 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def wait_for_port(port: int, process: "subprocess.Popen[Any]") -> None:
-    """Until something listens there."""
+def wait_for_text(text: str, file: Path, process: "subprocess.Popen[Any]") -> None:
+    """Until the process has written the text into the file."""
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the Ray head ended"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while text not in (said := file.read_text(encoding="utf-8", errors="replace")):
+        assert process.poll() is None, f"it ended: {said[-4000:]}"
+        assert time.monotonic() < deadline, f"it does not say {text!r}: {said[-4000:]}"
         time.sleep(0.2)
-    raise AssertionError("the Ray head's job server did not come up")
