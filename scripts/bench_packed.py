@@ -7,8 +7,8 @@ step, all of them in one pass (the largest batch there is), packed into sequence
 only. What differs is who trains:
 
 - ``pack``: all adapters at once (``train_jobs.packed``)
-- ``pack, halving``: the same, and after a quarter and a half of the steps the worse half of them is stopped, as ASHA
-  does with a reduction factor of 2
+- ``pack, halving``: the same, and at each of ``--rungs`` the worse half of them is stopped, as ASHA means to do with
+  a reduction factor of 2
 - ``pack of one``: the same trainer, one adapter after another
 - ``PEFT``: PEFT's own layers and PyTorch's fused AdamW, one adapter after another
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,8 +41,6 @@ from train_jobs.qlora.data import EncodedRow, Split, load_conversations, prepare
 
 PACK, HALVING, ONE, PEFT = "pack", "pack, halving", "pack of one", "PEFT"
 ARMS = (PACK, HALVING, ONE, PEFT)
-RUNGS = (4, 2)
-"""Parts of the steps after which the worse half is stopped: a quarter, a half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,9 @@ class Options:
 
     steps: int
     rounds: int
+    rungs: tuple[float, ...]
+    """Percent of the steps after which the worse half is stopped."""
+
     attention: str
     device: str
     threads: int
@@ -66,6 +68,8 @@ class Options:
     bf16_adapters: bool
     arms: tuple[str, ...]
     out: Path | None
+    command: str
+    """What repeats it."""
 
     def adapters(self, rows: int, steps: int | None = None) -> list[SlotSettings]:
         """One adapter per rank; alpha is twice the rank."""
@@ -109,7 +113,7 @@ def arms(options: Options, data: Split) -> dict[str, Arm]:
 
     makers: dict[str, Callable[[], Arm]] = {
         PACK: lambda: partial(together, pack(len(options.ranks)), data),
-        HALVING: lambda: partial(halving, pack(len(options.ranks)), data),
+        HALVING: lambda: partial(halving, pack(len(options.ranks)), options.rungs, data),
         ONE: lambda: partial(in_turn, partial(together, pack(1), data)),
         PEFT: lambda: partial(in_turn, partial(with_peft, bare(), options.bf16_adapters, data)),
     }
@@ -130,16 +134,17 @@ def together(pack: Pack, data: Split, adapters: Sequence[SlotSettings]) -> Sweep
     return Sweep(seconds, tokens, losses)
 
 
-def halving(pack: Pack, data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
+def halving(pack: Pack, rungs: Sequence[float], data: Split, adapters: Sequence[SlotSettings]) -> Sweep:
     """All adapters in one pack; the worse half leaves at each rung."""
     began, tokens = time.perf_counter(), 0
     losses: dict[str, float] = {}
     steps = adapters[0].steps
+    stops = {round(steps * rung / 100) for rung in rungs} - {steps}
     for settings in adapters:
         pack.start(settings, data.train, data.validation)
     for step in range(1, steps + 1):
         tokens += sum(result.tokens for result in pack.step().values())
-        if step in {steps // part for part in RUNGS} and step < steps:
+        if step in stops:
             measured = pack.evaluate(pack.held)
             losses |= measured
             for name in sorted(measured, key=measured.__getitem__)[math.ceil(len(measured) / 2) :]:
@@ -231,7 +236,7 @@ def measure(options: Options, data: Split) -> dict[int, dict[str, list[Sweep]]]:
     return found
 
 
-def report(options: Options, found: dict[int, dict[str, list[Sweep]]]) -> str:
+def report(options: Options, validation: int, found: dict[int, dict[str, list[Sweep]]]) -> str:
     """The page."""
     ranks = ", ".join(map(str, options.ranks))
     held = "held" if options.cache_dequantized else "not held"
@@ -239,10 +244,13 @@ def report(options: Options, found: dict[int, dict[str, list[Sweep]]]) -> str:
     lines = [
         "# A rank sweep, packed and one after another",
         "",
+        f"`{options.command}`",
+        "",
         f"Base `{options.base}` in 4 bits on {describe_machine(os.environ).line()}; {options.threads} threads, "
         f"device {options.device}, attention {options.attention}.",
         f"Ranks {ranks}; {options.steps} steps; {options.rounds} rounds. Adapters are multiplied in {kind}; "
-        f"packs: dequantised weights {held}.",
+        f"packs: dequantised weights {held}. Halved at {' and '.join(f'{rung:g} %' for rung in options.rungs)}; each "
+        f"arm measures {validation} held-out conversations at its end, and where it is halved.",
         "Medians, in brackets the lowest and the highest round; share: of the faster arm that trains one by one.",
         "",
         "| rows per step | arm | makespan, s | real tokens/s | share | validation loss by rank | winner |",
@@ -274,7 +282,16 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def percents(text: str) -> tuple[float, ...]:
+    """``12.5,25`` as shares of a hundred."""
+    found = tuple(float(part) for part in text.split(","))
+    if not all(0 < each < 100 for each in found):
+        raise argparse.ArgumentTypeError("give numbers between 0 and 100")
+    return found
+
+
 def parse(arguments: Sequence[str] | None) -> Options:
+    given_arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="python -m scripts.bench_packed", description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="base", help="name under models/, or a directory")
     parser.add_argument("--character", default="haneul")
@@ -285,6 +302,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--rows", type=numbers, default=(2, 8), help="conversations per step, comma-separated")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rungs", type=percents, default=(25.0, 50.0), help="percent of the steps")
     parser.add_argument("--attention", default="eager", help="eager is the fastest on CPUs with bfloat16 units")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -292,10 +310,11 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--float32-adapters", dest="bf16_adapters", action="store_false")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--out", type=Path, help="Markdown file")
-    given = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args(given_arguments))
     if min(*given["rows"], given["steps"], given["rounds"]) < 1:
         raise ConfigurationError("--rows, --steps and --rounds must be at least 1")
-    return Options(**(given | {"arms": tuple(given["arms"])}))
+    command = shlex.join(["python", "-m", "scripts.bench_packed", *given_arguments])
+    return Options(**(given | {"arms": tuple(given["arms"]), "command": command}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -311,7 +330,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             character=options.character, base_model=options.base, data=DataConfig(count=options.conversations)
         )
         found = load_conversations(config, get_settings())
-        page = report(options, measure(options, prepare_split(load_tokenizer(config), found, options.max_length)))
+        data = prepare_split(load_tokenizer(config), found, options.max_length)
+        page = report(options, len(data.validation), measure(options, data))
     except ArtistMindError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigurationError) else 1

@@ -130,6 +130,10 @@ class SweepConfig(Strict):
     report_every: int = Field(default=20, ge=1)
     """Steps between validations; each is reported to Tune, which may stop the trial."""
 
+    validation_rows: int | None = Field(default=256, ge=2)
+    """Held-out conversations that every report and the final score are measured on, evenly spread; ``null``: all.
+    More of them narrow the margin within which configurations count as equal, and each report takes longer."""
+
     checkpoint_every: int = Field(default=1, ge=1)
     """Reports between checkpoints; the last one is always kept."""
 

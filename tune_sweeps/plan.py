@@ -13,7 +13,7 @@ from core.provenance import refuse_uploaded_copy
 from core.settings import Settings
 from train_jobs.config import load_config
 from train_jobs.qlora.config import QLoraConfig
-from train_jobs.qlora.data import Conversations, Split, load_conversations, prepare_split
+from train_jobs.qlora.data import Conversations, EncodedRow, Split, load_conversations, prepare_split
 from train_jobs.qlora.job import found_base, load_tokenizer
 from train_jobs.qlora.publish import Provenance, provenance
 from tune_sweeps.axes import RATIO, Point, changed, check_packable, folder_name, points, ratios
@@ -100,7 +100,7 @@ def plan_axis(axis: str, config: SweepConfig, training: QLoraConfig, folder: Pat
             trials.append(Trial(name=name, value=point.label, seed=seed, config=job, barred=point.barred))
     if len({trial.name for trial in trials}) < len(trials):
         raise ConfigurationError(f"axes.{axis}: two of its values, or two seeds, have the same name")
-    data = trial_data(trials, training, config.samples, settings)
+    data = trial_data(trials, training, config, settings)
     pack = None
     if runs_packed(axis, config):
         trials = [for_pack(trial, data[trial.name]) for trial in trials]
@@ -150,7 +150,7 @@ def trial_config(job: QLoraConfig, config: SweepConfig, seed: int) -> QLoraConfi
 
 
 def trial_data(
-    trials: Sequence[Trial], training: QLoraConfig, samples: int, settings: Settings
+    trials: Sequence[Trial], training: QLoraConfig, sweep: SweepConfig, settings: Settings
 ) -> dict[str, TrialData]:
     """Each trial's conversations, encoded for its base.
 
@@ -177,11 +177,18 @@ def trial_data(
     shared = _shared([[json.dumps(row.messages) for row in split.validation] for split in splits.values()])
     by_key: dict[str, TrialData] = {}
     for key, split in splits.items():
-        validation = tuple(row for row in split.validation if json.dumps(row.messages) in shared)
-        step = max(1, len(validation) // samples)
-        prompts = tuple(row.messages[:-1] for row in validation[::step][:samples])
+        held_out = [row for row in split.validation if json.dumps(row.messages) in shared]
+        validation = evenly(held_out, sweep.validation_rows)
+        prompts = tuple(row.messages[:-1] for row in evenly(held_out, sweep.samples))
         by_key[key] = TrialData(split.train, validation, prompts, origins[key])
     return {trial.name: by_key[keys[trial.name]] for trial in trials}
+
+
+def evenly(rows: Sequence[EncodedRow], count: int | None) -> tuple[EncodedRow, ...]:
+    """So many of the rows, evenly spread over all; all of them where there are no more, or for ``None``."""
+    if count is None or count >= len(rows):
+        return tuple(rows)
+    return tuple(rows[place * len(rows) // count] for place in range(count))
 
 
 def _shared(sides: Sequence[Sequence[str]]) -> set[str]:
@@ -198,8 +205,9 @@ def for_pack(trial: Trial, data: TrialData) -> Trial:
     """
     config = trial.config
     mean_length = sum(len(row.input_ids) for row in data.train) / len(data.train)
-    per_sequence = max(1, int(config.max_length / mean_length)) if config.packing else 1
-    rows = config.batch_size * config.accumulation * per_sequence
+    sequences = config.batch_size * config.accumulation
+    per_sequence = max(1.0, config.max_length / mean_length) if config.packing else 1.0
+    rows = round(sequences * per_sequence)
     steps = config.max_steps or math.ceil(config.epochs * len(data.train) / rows)
     config = config.model_copy(update={"max_steps": steps})
     return trial.model_copy(update={"config": config, "rows_per_step": rows})

@@ -173,11 +173,15 @@ def scheduler(plan: AxisPlan) -> Any:
 
 
 def callbacks(plan: AxisPlan) -> list[Any]:
-    """The pack's slots, and Weights & Biases."""
+    """Tune's own file of results, without which it warns at the end; the pack's slots; Weights & Biases."""
+    from ray.tune.logger import JsonLoggerCallback
+
     from tune_sweeps.controller import FreeSlot, TrackTrials
 
     config = plan.config
-    found: list[Any] = [FreeSlot(actor_name(plan))] if plan.packed else []
+    found: list[Any] = [JsonLoggerCallback()]
+    if plan.packed:
+        found.append(FreeSlot(actor_name(plan)))
     if config.wandb_mode != "disabled":
         os.environ["WANDB_MODE"] = config.wandb_mode  # Ray's logger asks for a key unless this says offline
         group = f"{plan.folder.parent.name}-{plan.axis}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from core.logs import get_logger
 from core.provenance import refuse_uploaded_copy
 from core.settings import Settings
 from train_jobs.qlora import ray_hook
+from train_jobs.qlora.claim import CLAIM, FINISHED, changed_settings, chosen_version, next_version
 from train_jobs.qlora.config import QLoraConfig, learned_settings
 from train_jobs.qlora.data import (
     Messages,
@@ -46,6 +46,8 @@ class QLoraJob:
 
     config: QLoraConfig
     version: str
+    """The given one, or the number that is planned: the first free one when the run was begun."""
+
     storage: RunStorage
     roots: tuple[Path, ...]
     """Where adapters lie; the first one takes the new one."""
@@ -70,7 +72,7 @@ class QLoraJob:
         Returns:
             Whether the training is finished; if not, another call goes on with it.
         """
-        self.storage.pull("run.json", "metrics.json", "adapter")
+        self.storage.pull(CLAIM, FINISHED, "adapter")
         self._claim_run_dir()
         if not self._metrics_path.is_file() and not self._train(stop_at):
             return False
@@ -82,8 +84,7 @@ class QLoraJob:
 
     @property
     def _metrics_path(self) -> Path:
-        """Written last: its presence says that the run is finished."""
-        return self.run_dir / "metrics.json"
+        return self.run_dir / FINISHED
 
     @property
     def _adapter_dir(self) -> Path:
@@ -91,7 +92,7 @@ class QLoraJob:
 
     def _claim_run_dir(self) -> None:
         """A name belongs to one set of settings: going on with others would mix two trainings."""
-        path = self.run_dir / "run.json"
+        path = self.run_dir / CLAIM
         mine: dict[str, Any] = {
             **learned_settings(self.config),
             "dataset_hash": self.origin.dataset_hash,
@@ -99,12 +100,9 @@ class QLoraJob:
         }
         if not path.is_file():
             write_text(path, json.dumps(mine, indent=2) + "\n")
-            self.storage.push("run.json")
+            self.storage.push(CLAIM)
             return
-        # A setting that is newer than the run had its default there.
-        defaults = learned_settings(QLoraConfig(character=self.config.character))
-        before = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
-        changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
+        changed = changed_settings(path, mine, self.config.character)
         if changed:
             raise ConfigurationError(
                 f"run {self.run_dir.name} was begun with other settings ({', '.join(changed)}): "
@@ -192,11 +190,13 @@ class QLoraJob:
             "too_long_rows": self.split.too_long,
         }
         write_text(self._metrics_path, json.dumps(outcome.metrics | rows, indent=2) + "\n")
-        self.storage.push("history.jsonl", "samples.md", "adapter", "metrics.json")
+        self.storage.push("history.jsonl", "samples.md", "adapter", FINISHED)
         return True
 
     def _publish(self, metrics: dict[str, float]) -> None:
-        manifest = build_manifest(self.config, self.version, self.origin, metrics, self._adapter_dir)
+        # Somebody else may have published the planned number since the run was begun.
+        version = self.config.version or next_version(self.roots, self.config.character)
+        manifest = build_manifest(self.config, version, self.origin, metrics, self._adapter_dir)
         folder = AdapterStore(self.roots).publish(self._adapter_dir, manifest)
         get_logger("qlora").info("published", adapter=f"{manifest.persona}/{manifest.version}", path=str(folder))
 
@@ -204,7 +204,7 @@ class QLoraJob:
 def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
     """Check everything that can be checked before Ray is touched."""
     roots = settings.adapter_roots
-    version = chosen_version(roots, config)
+    version = chosen_version(roots, config, run_storage(config, settings, config.character).folder.parent)
     storage = run_storage(config, settings, config.run_name or f"{config.character}-{version}")
     if not storage.remote:
         refuse_uploaded_copy(storage.folder, "storage_path")
@@ -231,17 +231,6 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
         samples_in_4_bits=checked.samples_in_4_bits,
         origin=provenance(base, tokenizer, found),
     )
-
-
-def chosen_version(roots: Sequence[Path], config: QLoraConfig) -> str:
-    """The version to publish; one that is there already is refused before hours are spent on it."""
-    if config.version is None:
-        folders = [folder.name for root in roots for folder in (root / config.character).glob("v*")]
-        numbers = [int(match[1]) for name in folders if (match := re.fullmatch(r"v(\d+)", name))]
-        return f"v{max(numbers, default=0) + 1}"
-    if config.publish and any((root / config.character / config.version).exists() for root in roots):
-        raise ConfigurationError(f"version: {config.character}/{config.version} is published already; choose another")
-    return config.version
 
 
 def found_base(settings: Settings, name: str) -> str:

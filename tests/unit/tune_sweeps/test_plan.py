@@ -33,9 +33,13 @@ def trial(name: str, job: QLoraConfig, **changes: Any) -> Trial:
     return Trial(name=name, value=name, seed=config.seed, config=config)
 
 
+def sweep(**values: Any) -> SweepConfig:
+    return SweepConfig.model_validate({"training": {"config": "x.yaml"}, **values})
+
+
 def test_all_trials_are_measured_on_the_same_conversations(job: QLoraConfig) -> None:
     trials = [trial("long", job, seed=1), trial("short", job, seed=2, max_length=48), trial("same", job, seed=3)]
-    data = trial_data(trials, job, 3, Settings())
+    data = trial_data(trials, job, sweep(samples=3), Settings())
     shown = {name: [row.messages for row in one.validation] for name, one in data.items()}
     assert shown["long"] == shown["short"] == shown["same"] != []
     assert max(len(row.input_ids) for row in data["long"].validation) <= 48
@@ -47,9 +51,19 @@ def test_all_trials_are_measured_on_the_same_conversations(job: QLoraConfig) -> 
     assert all(prompt[-1]["role"] == "user" for prompt in data["long"].prompts)
 
 
+def test_measuring_takes_so_many_conversations_evenly_spread(job: QLoraConfig) -> None:
+    (every,) = trial_data([trial("a", job)], job, sweep(validation_rows=None), Settings()).values()
+    (some,) = trial_data([trial("a", job)], job, sweep(validation_rows=4), Settings()).values()
+    (most,) = trial_data([trial("a", job)], job, sweep(validation_rows=1000), Settings()).values()
+    count = len(every.validation)
+    assert count > 4
+    assert some.validation == tuple(every.validation[place * count // 4] for place in range(4))
+    assert most.validation == every.validation
+
+
 def test_a_plan_knows_which_data_base_and_tokenizer_it_was_made_of(job: QLoraConfig) -> None:
     trials = [trial("a", job), trial("b", job, seed=1)]
-    (origin, same) = (one.origin for one in trial_data(trials, job, 3, Settings()).values())
+    (origin, same) = (one.origin for one in trial_data(trials, job, sweep(samples=3), Settings()).values())
     assert origin is not None
     assert origin == same
     found = load_conversations(job, Settings())
@@ -73,6 +87,8 @@ def test_a_pack_is_told_rows_and_steps_and_counts_a_packed_jobs_sequences() -> N
     assert (plain.rows_per_step, plain.config.max_steps) == (4, 30)
     packed = for_pack(trial("b", job, packing=True), data)
     assert (packed.rows_per_step, packed.config.max_steps) == (16, 8)
+    between = for_pack(trial("d", job, packing=True, max_length=60), data)  # 2.4 conversations in a sequence
+    assert between.rows_per_step == 10
     assert for_pack(trial("c", job, max_steps=5), data).config.max_steps == 5
 
 

@@ -135,15 +135,6 @@ def test_a_published_version_is_refused_before_the_training(home: Path, no_ray: 
     assert main(["--config", str(SMOKE), "version=mine", "publish=true"]) == 2
 
 
-def test_the_next_free_version_is_taken_over_all_roots(tmp_path: Path) -> None:
-    for name in ("own/haneul/v1", "own/haneul/v10", "own/haneul/vocal", "shipped/haneul/v11", "own/kelron/v40"):
-        (tmp_path / name).mkdir(parents=True)
-    roots = (tmp_path / "own", tmp_path / "shipped")
-    assert qlora_job.chosen_version(roots, config()) == "v12"
-    assert qlora_job.chosen_version(roots, config("character=nobody")) == "v1"
-    assert qlora_job.chosen_version(roots, config("version=v11")) == "v11"
-
-
 def test_nothing_is_kept_in_a_submitted_jobs_copy_of_the_code() -> None:
     qlora_job.refuse_uploaded_copy(Path("/srv/artistmind/training"), "storage_path")
     copied = Path("/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_0a1b/.artistmind")
