@@ -2,7 +2,7 @@
 
 The base is loaded in 16 bits, never in 4: a merge into 4-bit weights is rounded away for the most part::
 
-    python -m train_jobs.merge --adapter haneul/v2 --out outputs/merged/haneul-v2
+    python -m train_jobs.merge --adapter haneul/v5 --out outputs/merged/haneul-v5
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 ``awq`` and ``w8a8`` are llm-compressor's, which lives in an environment of its own (docs/merging.md); ``w8a8-rtn``
 rounds without calibration and needs nothing more::
 
-    python -m train_jobs.quantize --model outputs/merged/haneul-v2 --scheme awq --character haneul \
-        --out outputs/served/haneul-v2
+    python -m train_jobs.quantize --model outputs/merged/haneul-v5 --scheme awq --character haneul \
+        --out outputs/served/haneul-v5
 """
 
 from __future__ import annotations

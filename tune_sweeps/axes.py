@@ -196,6 +196,10 @@ def check_own(axes: Sequence[str], config: SweepConfig) -> None:
     data = own.get("data", {})
     if not isinstance(data, Mapping):
         raise ConfigurationError(f"training.trials.data: {data!r} is no settings; write version, count, seed or path")
+    if "alpha" in axes[:-1] and config.alpha_per_rank is not None:
+        raise ConfigurationError(
+            "alpha_per_rank: in the axes after alpha it would undo the winner; set it to null, or put alpha last"
+        )
     for axis in axes:
         if axis in own:
             raise ConfigurationError(f"training.trials.{axis}: {axis} is the axis of this sweep; leave it out")

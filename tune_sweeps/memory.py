@@ -50,18 +50,27 @@ def adapter_sizes(shapes: Mapping[str, Shape]) -> dict[str, float]:
     return {name: shape.adapter_weights * BYTES_PER_WEIGHT / 2**20 for name, shape in shapes.items()}
 
 
-def check_trials(trials: Sequence[Trial], shapes: Mapping[str, Shape], pack: PackConfig | None) -> None:
-    """Refuse what does not fit the GPU: a trial in a process of its own, or with ``pack`` as many as learn at once.
+def check_trials(
+    trials: Sequence[Trial], shapes: Mapping[str, Shape], pack: PackConfig | None, gpu_share: float = 1.0
+) -> None:
+    """Refuse what does not fit its share of the GPU: a trial in a process of its own, or with ``pack`` as many as
+    learn at once.
 
     Raises:
-        ConfigurationError: The estimate is above the GPU's memory.
+        ConfigurationError: The estimate is above that share of the GPU's memory.
     """
     if pack:
-        room = gpu_gib(trials[0].config)
+        room = room_gib(trials[0].config, gpu_share)
         check_memory(pack_estimate([(one.config, shapes[one.name]) for one in trials], pack), room, PACK_REMEDY)
         return
     for trial in trials:
-        check_memory(estimate(trial.config, shapes[trial.name]), gpu_gib(trial.config))
+        check_memory(estimate(trial.config, shapes[trial.name]), room_gib(trial.config, gpu_share))
+
+
+def room_gib(config: QLoraConfig, share: float) -> float | None:
+    """A trial's share of the GPU's memory; ``None`` on CPUs and on an unknown cluster."""
+    whole = gpu_gib(config)
+    return None if whole is None else whole * share
 
 
 def check_space(folder: Path, adapter_mib: Mapping[str, float]) -> None:

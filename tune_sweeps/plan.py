@@ -12,6 +12,7 @@ from core.errors import ConfigurationError
 from core.provenance import refuse_uploaded_copy
 from core.settings import Settings
 from train_jobs.config import load_config
+from train_jobs.packed.batch import best_fit
 from train_jobs.qlora.config import QLoraConfig
 from train_jobs.qlora.data import Conversations, EncodedRow, Split, load_conversations, prepare_split
 from train_jobs.qlora.job import found_base, load_tokenizer
@@ -21,6 +22,9 @@ from tune_sweeps.config import SweepConfig
 from tune_sweeps.memory import adapter_sizes, check_space, check_trials, trial_shapes
 from tune_sweeps.ratio import mixed_versions
 from tune_sweeps.records import Trial, TrialData
+
+PACKED_ROWS = 1000
+"""Rows that are packed to see how many a sequence holds; enough for a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,10 @@ def plan_axis(axis: str, config: SweepConfig, training: QLoraConfig, folder: Pat
     for point in found:
         for seed in config.seeds:
             job = trial_config(point.job, config, seed)
+            if axis == "epochs" and job.max_steps is not None:
+                raise ConfigurationError(
+                    "axes.epochs: max_steps decides how long every trial learns; set training.trials.max_steps=null"
+                )
             if runs_packed(axis, config):
                 check_packable(job)
             name = f"{axis}-{folder_name(point.label)}-s{seed}"
@@ -106,7 +114,7 @@ def plan_axis(axis: str, config: SweepConfig, training: QLoraConfig, folder: Pat
         trials = [for_pack(trial, data[trial.name]) for trial in trials]
         pack = config.pack.model_copy(update={"slots": slots(config)})
     shapes = trial_shapes(trials, settings)
-    check_trials(trials, shapes, pack)
+    check_trials(trials, shapes, pack, config.devices.gpus)
     sizes = adapter_sizes(shapes)
     if not (folder / axis).exists():
         check_space(folder, sizes)
@@ -184,6 +192,12 @@ def trial_data(
     return {trial.name: by_key[keys[trial.name]] for trial in trials}
 
 
+def per_sequence(rows: Sequence[EncodedRow], max_length: int) -> float:
+    """Conversations that a packed sequence holds on average; found on some of the rows."""
+    some = evenly(rows, PACKED_ROWS)
+    return len(some) / len(best_fit([len(row.input_ids) for row in some], max_length))
+
+
 def evenly(rows: Sequence[EncodedRow], count: int | None) -> tuple[EncodedRow, ...]:
     """So many of the rows, evenly spread over all; all of them where there are no more, or for ``None``."""
     if count is None or count >= len(rows):
@@ -204,10 +218,8 @@ def for_pack(trial: Trial, data: TrialData) -> Trial:
     A job that packs counts sequences: as many conversations as fit into them on average are the same amount.
     """
     config = trial.config
-    mean_length = sum(len(row.input_ids) for row in data.train) / len(data.train)
     sequences = config.batch_size * config.accumulation
-    per_sequence = max(1.0, config.max_length / mean_length) if config.packing else 1.0
-    rows = round(sequences * per_sequence)
+    rows = round(sequences * (per_sequence(data.train, config.max_length) if config.packing else 1))
     steps = config.max_steps or math.ceil(config.epochs * len(data.train) / rows)
     config = config.model_copy(update={"max_steps": steps})
     return trial.model_copy(update={"config": config, "rows_per_step": rows})

@@ -93,7 +93,7 @@ def why(decision: Decision) -> str:
     """The choice in one or two sentences."""
     best, leader = decision.best, decision.leader
     tied = [one.candidate.value for one in decision.standings if one.tied and one.candidate.value != best.value]
-    if sum(not one.candidate.barred for one in decision.standings) == 1:
+    if sum(not one.candidate.barred and not one.short for one in decision.standings) == 1:
         return "It is the only one that can win and has a finished trial."
     if not tied:
         return "It has the lowest loss of those that passed the gates, by more than the margin."
@@ -114,13 +114,21 @@ def _standings(axis: str, decision: Decision) -> list[str]:
 
 def _line(one: Standing, decision: Decision) -> str:
     own = one.candidate
-    place = "**best**" if own is decision.best else "tied" if one.tied else "behind" if one.passed else "out"
+    place = _place(one, decision)
     numbers = f"{own.loss:.4f} | {one.behind:.4f} | {one.error:.4f} | {_shown(own.speech)} | {_shown(own.persona)}"
     return f"| {own.value} | {numbers} | {own.memory_mib:.0f} | {own.seconds / 60:.1f} | {own.barred or place} |"
 
 
 def _shown(share: Share) -> str:
     return f"{share.value:.1%} ({share.kept}/{share.of})"
+
+
+def _place(one: Standing, decision: Decision) -> str:
+    if one.short:
+        return "fewer seeds finished"
+    if one.candidate is decision.best:
+        return "**best**"
+    return "tied" if one.tied else "behind" if one.passed else "out"
 
 
 def _rule(decision: Decision, rule: Rule) -> list[str]:
@@ -135,15 +143,21 @@ def _rule(decision: Decision, rule: Rule) -> list[str]:
         "standard error of that difference over the same conversations.",
         f"3. The margin is {decision.margin:.4f}: {rule.tie_errors:g} × the root mean square of `±` over the rest "
         "but the leader. Within it least memory wins, then least time, then loss.",
-        *(["4. What is not servable has no part in all of this."] if _any_barred(decision) else []),
+        *(f"{place}. {sentence}" for place, sentence in enumerate(_left_out(decision), start=4)),
         "",
         "Losses are of held-out conversations on the base in 16 bits; replies are to held-out prompts, judged by the "
         "rules of `evaluation`. Its sets play no part: they are kept for judging what was chosen.",
     ]
 
 
-def _any_barred(decision: Decision) -> bool:
-    return any(one.candidate.barred for one in decision.standings)
+def _left_out(decision: Decision) -> list[str]:
+    """Who had no part in the choice."""
+    found = []
+    if any(one.candidate.barred for one in decision.standings):
+        found.append("What is not servable has no part in all of this.")
+    if any(one.short for one in decision.standings):
+        found.append("Who finished fewer seeds than others has none either.")
+    return found
 
 
 def _trials(records: Sequence[TrialRecord]) -> list[str]:

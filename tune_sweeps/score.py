@@ -1,14 +1,16 @@
 """Which configuration is the best. Pure, and can be worked out again from the table of the report.
 
-1. **Gates.** A configuration is out when its share of sentences in the card's speech level, or its share of replies
+1. **Seeds.** With several seeds, only configurations that finished as many of them as any other can win: a mean over
+   the seeds that were left would be the better, the more bad ones were stopped.
+2. **Gates.** A configuration is out when its share of sentences in the card's speech level, or its share of replies
    that break no rule, lies too far below the highest share of any: by more than the slack of the settings, and by
    more than ``gate_errors`` standard errors of a difference between two shares, ``sqrt(2 p (1 - p) / n)``. ``p`` is
    the share of all configurations together, ``n`` the smallest number that one of them was judged on.
-2. **Loss.** Of those left the lowest mean loss leads (bits per character on the validation conversations, the mean
+3. **Loss.** Of those left the lowest mean loss leads (bits per character on the validation conversations, the mean
    over conversations and seeds). For every other one the table has how far it is behind, and the standard error of
    that difference: the same conversations are compared, so the differences are paired. With several seeds the
    error between seeds is added (the two in quadrature).
-3. **Ties.** The margin is ``tie_errors`` times the root mean square of those standard errors, one number for all. Who
+4. **Ties.** The margin is ``tie_errors`` times the root mean square of those standard errors, one number for all. Who
    is behind by no more than the margin is tied with the leader; among the tied the least memory wins, then the
    least training time, then the lower loss, then the order of the axis' values.
 
@@ -76,6 +78,9 @@ class Standing:
     passed: bool
     """Whether it passed the gates."""
 
+    short: bool
+    """Whether it finished fewer seeds than others, and therefore cannot win."""
+
     behind: float
     """Loss minus the leader's; negative is possible for one that did not pass."""
 
@@ -106,7 +111,9 @@ def choose(candidates: Sequence[Candidate], rule: Rule) -> Decision:
             conversations.
     """
     ordered = sorted(candidates, key=lambda one: one.order)
-    rivals = [one for one in ordered if not one.barred]
+    servable = [one for one in ordered if not one.barred]
+    most_seeds = max((len(one.losses) for one in servable), default=0)
+    rivals = [one for one in servable if len(one.losses) == most_seeds]
     if not rivals:
         raise Unprocessable("no configuration that can win has a finished trial: nothing can be chosen")
     if len({len(rows) for one in candidates for rows in one.losses.values()}) != 1:
@@ -123,7 +130,15 @@ def choose(candidates: Sequence[Candidate], rule: Rule) -> Decision:
     tied = [one for one in contenders if one.loss - leader.loss <= margin]
     best = min(tied, key=lambda one: (one.memory_mib, one.seconds, one.loss, one.order))
     standings = tuple(
-        Standing(one, one in passed, one.loss - leader.loss, errors[one.order], one in tied) for one in ordered
+        Standing(
+            candidate=one,
+            passed=one in passed,
+            short=not one.barred and one not in rivals,
+            behind=one.loss - leader.loss,
+            error=errors[one.order],
+            tied=one in tied,
+        )
+        for one in ordered
     )
     return Decision(best, leader, speech_gate, persona_gate, margin, standings)
 

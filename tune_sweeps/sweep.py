@@ -41,6 +41,9 @@ COMMIT = "code_revision"
 SAME_ORIGIN = ("dataset_hash", "base_revision", "tokenizer_revision")
 """Kept in the claim and compared: names alone may come to stand for other data and another base."""
 
+DEFAULTS = {"validation_rows": None}
+"""Settings that came later, with what they were before."""
+
 MAY_CHANGE = frozenset(
     {
         "axes",
@@ -48,14 +51,11 @@ MAY_CHANGE = frozenset(
         "rule",
         "served_by",
         "devices",
-        "max_concurrent",
-        "max_failures",
         "storage_path",
-        "wandb_mode",
-        "wandb_project",
     }
 )
-"""Settings that a resumed sweep may have otherwise; the values of its own axis are in the names of the trials."""
+"""Settings that a resumed sweep may have otherwise; the values of its own axis are in the names of the trials. Tune
+goes on with what it began with in all that is its own: retries, trials at the same time, Weights & Biases."""
 
 
 def run_sweep(asked: str, config: SweepConfig, settings: Settings, resume: bool) -> Path:
@@ -144,7 +144,7 @@ def check_claim(plan: AxisPlan) -> None:
     path = plan.folder / CLAIM
     if not path.is_file():
         return
-    mine, before = settings_of(plan), json.loads(path.read_text(encoding="utf-8"))
+    mine, before = settings_of(plan), {**DEFAULTS, **json.loads(path.read_text(encoding="utf-8"))}
     before.pop(COMMIT, None)
     changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
     if changed:

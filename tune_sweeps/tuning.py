@@ -38,6 +38,8 @@ def train(plan: AxisPlan) -> list[TrialRecord]:
     from ray import tune
 
     trials = {trial.name: trial for trial in plan.trials}
+    if plan.config.wandb_mode != "disabled":
+        os.environ["WANDB_MODE"] = plan.config.wandb_mode  # Ray's logger asks for a key unless this says offline
     with trainable(plan, trials) as run:
         folder = plan.folder / RUN
         if tune.Tuner.can_restore(str(folder)) and any(folder.glob("experiment_state-*.json")):
@@ -183,7 +185,6 @@ def callbacks(plan: AxisPlan) -> list[Any]:
     if plan.packed:
         found.append(FreeSlot(actor_name(plan)))
     if config.wandb_mode != "disabled":
-        os.environ["WANDB_MODE"] = config.wandb_mode  # Ray's logger asks for a key unless this says offline
         group = f"{plan.folder.parent.name}-{plan.axis}"
         options = {"mode": config.wandb_mode, "dir": str(plan.folder)}
         if config.wandb_mode == "online":

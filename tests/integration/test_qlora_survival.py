@@ -128,6 +128,7 @@ def test_a_lost_node_leaves_a_smaller_run_with_the_same_losses(environment: dict
     assert process.returncode == 0, errors.decode()[-4000:]
     assert b"size 2" in errors
     assert b"size 1" in errors
+    assert b'"resuming"' in errors
     assert losses(tmp_path / "home") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
 
 
@@ -140,6 +141,12 @@ def test_a_run_that_the_clock_stops_goes_on_to_the_same_losses(
     assert sorted(losses(home)) == [1]
     finish((*RUN, f"storage_path={(home / 'training').as_uri()}"), environment)
     assert losses(home) == pytest.approx(whole, rel=1e-5)
+    # Killed after the last checkpoint: nothing is left to learn, and not one step more is made.
+    learned = (home / "training" / "smoke" / "adapter" / "adapter_model.safetensors").read_bytes()
+    (home / "training" / "smoke" / "metrics.json").unlink()
+    finish(RUN, environment)
+    assert losses(home) == pytest.approx(whole, rel=1e-5)
+    assert (home / "training" / "smoke" / "adapter" / "adapter_model.safetensors").read_bytes() == learned
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once(environment: dict[str, str], home: Path) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigurationError
+from core.settings import Settings
 from train_jobs.qlora.config import QLoraConfig, learned_settings
+from train_jobs.qlora.storage import run_names, run_storage
 
 CLAIM = "run.json"
 """The settings that decide what is learned, and the hashes of data and base."""
@@ -21,7 +23,10 @@ CLAIM = "run.json"
 HASHES = frozenset({"dataset_hash", "base_revision"})
 
 FINISHED = "metrics.json"
-"""Written last: its presence says that the run is finished."""
+"""Written last of the training: its presence says that it is finished."""
+
+PUBLISHED = "published.json"
+"""Under which version the run's adapter was published."""
 
 
 def changed_settings(claim: Path, mine: Mapping[str, Any], character: str) -> list[str]:
@@ -33,35 +38,39 @@ def changed_settings(claim: Path, mine: Mapping[str, Any], character: str) -> li
     return sorted(key for key in compared if mine.get(key) != before.get(key))
 
 
-def chosen_version(roots: Sequence[Path], config: QLoraConfig, runs: Path) -> str:
-    """The version to train: the given one, that of an unfinished run of these settings, or the next free one.
-
-    Args:
-        roots: Where adapters lie.
-        config: The job.
-        runs: Folder of the runs.
+def chosen_version(roots: Sequence[Path], config: QLoraConfig, settings: Settings) -> str:
+    """The version to train: the given one, that of a run of these settings that is not over, or the next free one.
 
     Raises:
         ConfigurationError: The given one is published already; found before hours are spent on it.
     """
     if config.version is None:
-        return begun_version(runs, config) or next_version(roots, config.character)
+        return begun_version(config, settings) or next_version(roots, config.character)
     if config.publish and any((root / config.character / config.version).exists() for root in roots):
         raise ConfigurationError(f"version: {config.character}/{config.version} is published already; choose another")
     return config.version
 
 
-def begun_version(runs: Path, config: QLoraConfig) -> str | None:
-    """Version in the name of the newest run of these settings that was begun and is not finished."""
-    mine = learned_settings(config)
-    begun = [
-        number
-        for claim in runs.glob(f"{config.character}-v*/{CLAIM}")
-        if (number := version_number(claim.parent.name.removeprefix(f"{config.character}-")))
-        and not claim.with_name(FINISHED).exists()
-        and not changed_settings(claim, mine, config.character)
-    ]
-    return f"v{max(begun)}" if begun else None
+def begun_version(config: QLoraConfig, settings: Settings) -> str | None:
+    """Version in the name of the newest run of these settings that was begun and is not over."""
+    mine, over = learned_settings(config), PUBLISHED if config.publish else FINISHED
+    runs = {name: number for name in run_names(config, settings) if (number := planned(name, config.character))}
+    for name in sorted(runs, key=runs.__getitem__, reverse=True):
+        storage = run_storage(config, settings, name)
+        storage.pull(CLAIM, over)
+        claim = storage.folder / CLAIM
+        if (
+            claim.is_file()
+            and not (storage.folder / over).exists()
+            and not changed_settings(claim, mine, config.character)
+        ):
+            return f"v{runs[name]}"
+    return None
+
+
+def planned(run: str, character: str) -> int:
+    """The number in a run's name; 0 where it has none or is another character's."""
+    return version_number(run.removeprefix(f"{character}-")) if run.startswith(f"{character}-") else 0
 
 
 def next_version(roots: Sequence[Path], character: str) -> str:

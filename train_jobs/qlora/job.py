@@ -15,7 +15,14 @@ from core.logs import get_logger
 from core.provenance import refuse_uploaded_copy
 from core.settings import Settings
 from train_jobs.qlora import ray_hook
-from train_jobs.qlora.claim import CLAIM, FINISHED, changed_settings, chosen_version, next_version
+from train_jobs.qlora.claim import (
+    CLAIM,
+    FINISHED,
+    PUBLISHED,
+    changed_settings,
+    chosen_version,
+    next_version,
+)
 from train_jobs.qlora.config import QLoraConfig, learned_settings
 from train_jobs.qlora.data import (
     Messages,
@@ -72,7 +79,7 @@ class QLoraJob:
         Returns:
             Whether the training is finished; if not, another call goes on with it.
         """
-        self.storage.pull(CLAIM, FINISHED, "adapter")
+        self.storage.pull(CLAIM, FINISHED, PUBLISHED, "adapter")
         self._claim_run_dir()
         if not self._metrics_path.is_file() and not self._train(stop_at):
             return False
@@ -182,8 +189,8 @@ class QLoraJob:
             return False
         with result.checkpoint.as_directory() as folder:
             collect_adapter(Path(folder), self._adapter_dir, self.base)
-        title = f"{self.config.character}/{self.version}"
-        write_text(self.run_dir / "samples.md", samples_page(title, self.prompts, outcome.replies))
+        page = samples_page(self.run_dir.name, self.prompts, outcome.replies)
+        write_text(self.run_dir / "samples.md", page)
         rows = {
             "training_rows": len(self.split.train),
             "validation_rows": len(self.split.validation),
@@ -194,17 +201,24 @@ class QLoraJob:
         return True
 
     def _publish(self, metrics: dict[str, float]) -> None:
+        record = self.run_dir / PUBLISHED
+        if record.is_file():
+            get_logger("qlora").info("published before", **json.loads(record.read_text(encoding="utf-8")))
+            return
         # Somebody else may have published the planned number since the run was begun.
         version = self.config.version or next_version(self.roots, self.config.character)
         manifest = build_manifest(self.config, version, self.origin, metrics, self._adapter_dir)
         folder = AdapterStore(self.roots).publish(self._adapter_dir, manifest)
-        get_logger("qlora").info("published", adapter=f"{manifest.persona}/{manifest.version}", path=str(folder))
+        adapter = f"{manifest.persona}/{manifest.version}"
+        get_logger("qlora").info("published", adapter=adapter, path=str(folder))
+        write_text(record, json.dumps({"adapter": adapter}) + "\n")
+        self.storage.push(PUBLISHED)
 
 
 def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
     """Check everything that can be checked before Ray is touched."""
     roots = settings.adapter_roots
-    version = chosen_version(roots, config, run_storage(config, settings, config.character).folder.parent)
+    version = chosen_version(roots, config, settings)
     storage = run_storage(config, settings, config.run_name or f"{config.character}-{version}")
     if not storage.remote:
         refuse_uploaded_copy(storage.folder, "storage_path")

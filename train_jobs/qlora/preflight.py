@@ -141,6 +141,7 @@ def meta_shape(config: QLoraConfig, base: str) -> Shape:
 
     from train_jobs.qlora.model import lora_config
 
+    check_optimizer(config)
     architecture = base_architecture(base)
     try:
         with torch.device("meta"):
@@ -171,6 +172,15 @@ def meta_shape(config: QLoraConfig, base: str) -> Shape:
         heads=architecture.num_attention_heads,
         vocabulary=architecture.vocab_size,
     )
+
+
+def check_optimizer(config: QLoraConfig) -> None:
+    """A name that Transformers does not know would fail in the worker only."""
+    from transformers.training_args import OptimizerNames
+
+    known = sorted(each.value for each in OptimizerNames)
+    if config.optimizer not in known:
+        raise ConfigurationError(f"optimizer: there is no {config.optimizer!r}; there are: {', '.join(known)}")
 
 
 def check_targets(config: QLoraConfig, model: Any, head: Any) -> None:

@@ -72,6 +72,15 @@ class RunStorage:
                 options = {"destination_filesystem": bucket, "use_threads": False}
                 fs.copy_files(str(self.folder / name), f"{root}/{name}", **options)
 
+    def siblings(self) -> list[str]:
+        """Names of the runs in the bucket."""
+        from pyarrow import fs
+
+        bucket, root = self._bucket()
+        with self._reached():
+            found = bucket.get_file_info(fs.FileSelector(root.rpartition("/")[0], allow_not_found=True))
+        return [one.base_name for one in found if one.type == fs.FileType.Directory]
+
     @contextmanager
     def _reached(self) -> Iterator[None]:
         """One line where the bucket does not answer or refuses; a URI alone does not tell."""
@@ -110,6 +119,14 @@ def run_storage(config: QLoraConfig, settings: Settings, name: str) -> RunStorag
         return RunStorage(str(path), path / name, remote=False)
     filesystem(given)
     return RunStorage(given, settings.home_dir / "training-remote" / name, remote=True)
+
+
+def run_names(config: QLoraConfig, settings: Settings) -> list[str]:
+    """Folders of all runs in the storage of this one."""
+    storage = run_storage(config, settings, config.character)
+    if storage.remote:
+        return storage.siblings()
+    return [path.name for path in storage.folder.parent.glob("*") if path.is_dir()]
 
 
 def filesystem(uri: str) -> tuple[Any, str]:

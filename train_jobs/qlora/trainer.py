@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from torch.utils.data import Sampler
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
 
 from core.errors import TrainingDiverged
-from train_jobs.qlora.data import Messages
+from train_jobs.qlora.data import IGNORED, Messages
 from train_jobs.qlora.failures import full_disk_named
 from train_jobs.qlora.packing import Batch, conversations, real_tokens
 
@@ -92,8 +94,20 @@ class PersonaTrainer(SFTTrainer):
         self._watch = StepWatch()
         self._real_tokens = 0
         self._logged = (0, 0.0)
+        self._measured: list[tuple[float, int]] = []
         super().__init__(**arguments)
         self.add_callback(self._watch)
+
+    def is_over(self, checkpoint: str) -> bool:
+        """Whether nothing is left to learn; ``train`` would make one more step to find that out."""
+        state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        # DeepSpeed's parts of a checkpoint are only put together by its own start.
+        return state.global_step >= state.max_steps and not self.is_deepspeed_enabled
+
+    def take_over(self, checkpoint: str) -> None:
+        """Be what a finished run was at its end."""
+        self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        self._load_from_checkpoint(checkpoint)
 
     def minutes(self) -> float:
         """Since this process began to train, all included."""
@@ -122,6 +136,22 @@ class PersonaTrainer(SFTTrainer):
             if not torch.isfinite(loss).all():
                 raise self._diverged(f"the loss is {float(loss.detach())}")
         return found
+
+    def prediction_step(self, model: Any, inputs: Batch, *options: Any, **more: Any) -> Any:
+        targets = int((inputs["labels"][..., 1:] != IGNORED).sum())
+        found = super().prediction_step(model, inputs, *options, **more)
+        self._measured.append((float(found[0]) * targets, targets))
+        return found
+
+    def evaluation_loop(self, *options: Any, metric_key_prefix: str = "eval", **more: Any) -> Any:
+        """The loss per target token. Transformers averages the means of the batches, which is another number for each
+        size of batches."""
+        self._measured.clear()
+        output = super().evaluation_loop(*options, metric_key_prefix=metric_key_prefix, **more)
+        mine = torch.tensor(self._measured, dtype=torch.float64).sum(0).to(self.accelerator.device)
+        nats, targets = self.accelerator.reduce(mine, "sum").tolist()
+        output.metrics[f"{metric_key_prefix}_loss"] = nats / targets
+        return output
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)

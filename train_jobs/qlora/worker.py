@@ -83,7 +83,10 @@ def train_worker(loop_config: dict[str, Any]) -> Outcome:
         trainer = build_trainer(task, Path(scratch))
         with last_checkpoint() as folder:
             trainer.args.eval_on_start = folder is None  # a run that goes on was measured when it began
-            trainer.train(resume_from_checkpoint=folder)
+            if folder and trainer.is_over(folder):
+                trainer.take_over(folder)
+            else:
+                trainer.train(resume_from_checkpoint=folder)
         metrics, history = summary(trainer), tuple(trainer.state.log_history)
         if trainer.state.global_step < trainer.state.max_steps:
             return Outcome(metrics, (), history, finished=False)

@@ -48,8 +48,9 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: Literal["llama", "mistral", "qwen2"] = "llama"
-    """Family, as engines know it; all take the same sizes here."""
+    architecture: Literal["llama", "mistral", "qwen3"] = "llama"
+    """Family, as engines know it; all take the same sizes here. Not ``qwen2``: for that one Transformers puts Qwen's
+    own way of cutting words in place of the one in ``tokenizer.json``."""
 
     hidden: int = 320
     """Width of the residual stream."""
@@ -195,6 +196,12 @@ class BaseConfig(BaseModel):
 
     probes: int = 48
     """Recall questions per probe."""
+
+    @model_validator(mode="after")
+    def _graft_fits(self) -> Self:
+        if self.graft and self.shape.architecture == "qwen3":
+            raise ValueError("graft: qwen3 normalises queries and keys, which the circuit does not; set graft=false")
+        return self
 
 
 class EmbedderConfig(BaseModel):

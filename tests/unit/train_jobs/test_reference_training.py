@@ -137,8 +137,8 @@ def test_two_steps_save_a_model_that_loads_and_resumes(tmp_path: Path, tokenizer
     (output / "README.md").write_text("card", encoding="utf-8")
     tiny = [
         f"output={output}", f"run_dir={tmp_path / 'run'}", "steps=2", "log_every=1", "eval_every=100",
-        "samples=0", "probes=0", "threads=1", "shape.hidden=64", "shape.heads=1", "shape.layers=2",
-        "shape.inner=64", "stages=[{until: 1.0, length: 512, rows: 1, recipe: {max_history: 1}}]",
+        "samples=0", "probes=0", "threads=1", "shape.hidden=64", "shape.heads=1",
+        "shape.layers=2", "shape.inner=64", "stages=[{until: 1.0, length: 512, rows: 1, recipe: {max_history: 1}}]",
     ]  # fmt: skip
     BaseTraining.prepare(load_config(BaseConfig, "base", tiny)).run()
     model = AutoModelForCausalLM.from_pretrained(output)
@@ -171,19 +171,28 @@ def test_a_second_base_takes_the_tokenizer_of_the_first(tmp_path: Path) -> None:
 
     output = tmp_path / "second"
     tiny = [
-        f"output={output}", "tokenizer=models/base", f"run_dir={tmp_path / 'run'}", "shape.architecture=qwen2",
-        "steps=1", "samples=0", "probes=0", "threads=1", "shape.hidden=64", "shape.heads=1", "shape.layers=2",
-        "shape.inner=64", "stages=[{until: 1.0, length: 512, rows: 1, recipe: {max_history: 1}}]",
+        f"output={output}", "tokenizer=models/base", f"run_dir={tmp_path / 'run'}", "shape.architecture=qwen3",
+        "graft=false", "steps=1", "samples=0", "probes=0", "threads=1", "shape.hidden=64", "shape.heads=1",
+        "shape.layers=2", "shape.inner=64", "stages=[{until: 1.0, length: 512, rows: 1, recipe: {max_history: 1}}]",
     ]  # fmt: skip
     BaseTraining.prepare(load_config(BaseConfig, "base", tiny)).run()
-    assert AutoConfig.from_pretrained(output).model_type == "qwen2"
-    assert len(AutoTokenizer.from_pretrained(output)) == len(
-        AutoTokenizer.from_pretrained(PROJECT_ROOT / "models/base")
-    )
+    assert AutoConfig.from_pretrained(output).model_type == "qwen3"
+    turns = [
+        {"role": "user", "content": "오늘 뭐 했어? 😀"},
+        {"role": "assistant", "content": "연습했지, Haneul이니까!"},
+    ]
+    first, second = (AutoTokenizer.from_pretrained(path) for path in (PROJECT_ROOT / "models/base", output))
+    asked = {"return_dict": True, "return_assistant_tokens_mask": True}
+    assert dict(second.apply_chat_template(turns, **asked)) == dict(first.apply_chat_template(turns, **asked))
+
+
+def test_the_copying_circuit_is_refused_where_it_cannot_work() -> None:
+    with pytest.raises(ConfigurationError, match="set graft=false"):
+        load_config(BaseConfig, "base", ["shape.architecture=qwen3"])
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen3"])
 def test_every_architecture_is_built_saved_and_read_back_alike(
     architecture: str, tokenizer: Any, tmp_path: Path
 ) -> None:

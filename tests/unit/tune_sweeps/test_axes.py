@@ -189,6 +189,13 @@ def test_settings_of_the_trials_alone_do_not_replace_what_is_compared(
     check_own(["learning_rate"], sweep(training={"config": "x.yaml", "trials": {"max_steps": 4}}))
 
 
+def test_the_winner_of_alpha_is_not_undone_by_the_axes_after_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"alpha_per_rank: .* put alpha last"):
+        check_own(["alpha", "learning_rate"], sweep())
+    check_own(["learning_rate", "alpha"], sweep())
+    check_own(["alpha", "learning_rate"], sweep(alpha_per_rank=None))
+
+
 def test_a_list_of_bases_can_be_given_on_the_command_line() -> None:
     path = PROJECT_ROOT / "tune_sweeps" / "configs" / "local.yaml"
     config = load_config(SweepConfig, path, ["axes.base_model=[base,.artistmind/models/second]"])

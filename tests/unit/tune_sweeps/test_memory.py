@@ -51,6 +51,12 @@ def test_each_value_of_an_axis_is_held_against_the_gpu(change: dict[str, Any]) -
         check_trials([first, second], shapes, None)
 
 
+def test_trials_that_share_a_gpu_are_held_against_their_share() -> None:
+    check_trials([trial("a")], {"a": LLAMA_8B}, None)
+    with pytest.raises(ConfigurationError, match=r"of 12\.0 GiB: lower batch_size"):
+        check_trials([trial("a", batch_size=2)], {"a": LLAMA_8B}, None, gpu_share=0.5)
+
+
 def test_a_pack_holds_one_base_and_of_all_else_as_much_as_learns_at_once() -> None:
     jobs = [(trial(name).config, LLAMA_8B) for name in "abcdef"]
     one, four = (pack_estimate(jobs, PackConfig(slots=slots)) for slots in (1, 4))

@@ -72,6 +72,12 @@ def test_a_plan_knows_which_data_base_and_tokenizer_it_was_made_of(job: QLoraCon
     assert origin.tokenizer_revision == content_hash([PROJECT_ROOT / "models" / "base" / "tokenizer.json"])
 
 
+def test_epochs_are_not_compared_where_the_steps_are_given(job: QLoraConfig, tmp_path: Path) -> None:
+    config = sweep(axes={"epochs": [1, 2]}, training={"config": "x.yaml", "trials": {"max_steps": 3}})
+    with pytest.raises(ConfigurationError, match=r"axes\.epochs: max_steps decides"):
+        plan_axis("epochs", config, job, tmp_path, Settings())
+
+
 def test_what_cannot_win_is_tried_all_the_same(job: QLoraConfig, tmp_path: Path) -> None:
     values = {"axes": {"rank": [16, 32]}, "served_by": "serve_local.yaml"}
     config = SweepConfig.model_validate({"training": {"config": "x.yaml"}, **values})
@@ -87,8 +93,10 @@ def test_a_pack_is_told_rows_and_steps_and_counts_a_packed_jobs_sequences() -> N
     assert (plain.rows_per_step, plain.config.max_steps) == (4, 30)
     packed = for_pack(trial("b", job, packing=True), data)
     assert (packed.rows_per_step, packed.config.max_steps) == (16, 8)
-    between = for_pack(trial("d", job, packing=True, max_length=60), data)  # 2.4 conversations in a sequence
-    assert between.rows_per_step == 10
+    uneven = tuple(EncodedRow([], [1] * length, [1] * length) for length in (60, 60, 60, 30) * 20)
+    # Three sequences of one long row, of which one has room for a short one too: 4 rows in 3 sequences.
+    between = for_pack(trial("d", job, packing=True), TrialData(uneven, uneven[:1], ()))
+    assert between.rows_per_step == round(4 * 4 / 3)
     assert for_pack(trial("c", job, max_steps=5), data).config.max_steps == 5
 
 

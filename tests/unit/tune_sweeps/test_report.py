@@ -52,6 +52,7 @@ RECORDS = [
     record("16"),
     record("16", seed=1),
     record("32", bits=1.0),
+    record("32", seed=1, bits=1.0),
     record("64", status="stopped"),
     record("128", status="failed", reason="OutOfMemoryError: no | room"),
 ]
@@ -99,8 +100,16 @@ def test_a_rank_that_the_server_does_not_load_is_reported_and_does_not_win() -> 
     assert "4. What is not servable has no part" in page
 
 
+def test_who_finished_fewer_seeds_is_reported_and_does_not_win() -> None:
+    records = [one for one in RECORDS if one.name != "rank-32-s1"]
+    page = report_page("Sweep x: rank", "rank", records, choose(candidates(records, MEASURED), Rule()), Rule(), ())
+    assert "**Best: rank = 16.** It is the only one that can win" in page
+    assert re.search(r"^\| 32 \| 2\.0000 .* \| fewer seeds finished \|$", page, re.MULTILINE)
+    assert "4. Who finished fewer seeds" in page
+
+
 def test_a_sweep_in_which_nothing_finished_says_so() -> None:
-    page = report_page("Sweep x: rank", "rank", RECORDS[3:], None, Rule(), ())
+    page = report_page("Sweep x: rank", "rank", RECORDS[4:], None, Rule(), ())
     assert "nothing was chosen" in page
     assert "OutOfMemoryError" in page
 
@@ -116,7 +125,7 @@ def test_trials_are_one_line_each_with_their_settings(tmp_path: Path) -> None:
     trials = [Trial(name=one.name, value=one.value, seed=one.seed, config=JOB) for one in RECORDS]
     write_trials(tmp_path, trials, RECORDS)
     lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["status"] for line in lines] == ["finished", "finished", "finished", "stopped", "failed"]
+    assert [line["status"] for line in lines] == ["finished"] * 4 + ["stopped", "failed"]
     assert QLoraConfig.model_validate(lines[0]["config"]) == JOB
     assert [point["step"] for point in lines[0]["curve"]] == [5, 10]
 

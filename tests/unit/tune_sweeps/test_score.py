@@ -91,6 +91,15 @@ def test_seeds_add_their_own_error() -> None:
     assert paired_error(one, replace(other, losses={7: (1.0, 2.0)})) == pytest.approx(0.5)
 
 
+def test_a_configuration_does_not_win_because_its_bad_seed_was_stopped() -> None:
+    both = Candidate("both", 0, {0: (1.00, 1.02), 1: (1.20, 1.22)}, ALL, ALL, 1, 1)
+    lucky = Candidate("lucky", 1, {0: (1.05, 1.07)}, ALL, ALL, 1, 1)
+    decision = choose([both, lucky], Rule())
+    assert decision.best is both
+    assert [one.short for one in decision.standings] == [False, True]
+    assert choose([replace(both, barred="not servable"), lucky], Rule()).best is lucky
+
+
 def test_who_is_barred_has_no_part_in_the_choice() -> None:
     # The barred one is better in everything, so much that the others would not pass the gates beside it.
     rivals = [candidate("a", 0, 1.2, noise=0.1, speech=0.5), candidate("b", 1, 1.3, speech=0.5)]
@@ -144,7 +153,8 @@ def test_the_order_of_the_candidates_plays_no_part(found: list[Candidate], rando
 @given(fields())
 def test_nobody_who_is_no_worse_in_anything_and_better_in_something_is_passed_over(found: list[Candidate]) -> None:
     best = choose(found, Rule()).best
-    for other in found:
+    assert len(best.losses) == max(len(one.losses) for one in found)
+    for other in (one for one in found if len(one.losses) == len(best.losses)):
         ours = (best.loss, -best.speech.value, -best.persona.value, best.memory_mib, best.seconds)
         theirs = (other.loss, -other.speech.value, -other.persona.value, other.memory_mib, other.seconds)
         if all(a <= b for a, b in zip(theirs, ours, strict=True)):

@@ -45,9 +45,11 @@ def test_a_folder_belongs_to_one_set_of_settings_data_and_base(tmp_path: Path) -
         ["tokenizer"],
     )
     claim(plan)
-    claim(plan_of(tmp_path, max_failures=3, served_by="serve_deploy.yaml"))
+    claim(plan_of(tmp_path, devices={"cpus": 1}, served_by="serve_deploy.yaml"))
     with pytest.raises(ConfigurationError, match=r"other settings \(samples\)"):
         claim(plan_of(tmp_path, samples=3))
+    with pytest.raises(ConfigurationError, match=r"other settings \(max_failures\)"):  # Tune keeps its own
+        claim(plan_of(tmp_path, max_failures=3))
     for name in ("dataset_hash", "base_revision", "tokenizer_revision"):
         with pytest.raises(ConfigurationError, match=rf"other settings \({name}\)"):
             claim(of_origin(plan, **{name: "another"}))

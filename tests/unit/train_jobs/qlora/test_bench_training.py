@@ -1,13 +1,15 @@
 """The training benchmark counts what it says: steps from logs, ratios within a round, the same rows in the arms."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from core.errors import ConfigurationError
 from loadtest.machine import describe_machine
 from scripts.bench_report import spread, turn_order
-from scripts.bench_training import Target, drawn, parse, part_of, report
+from scripts.bench_training import Target, drawn, padding, parse, part_of, report
 from scripts.training_arms import ARMS, JOB, PACKED, RAY, TRL, Run, Step, Training, job_steps, run_of, trl_steps
 from train_jobs.qlora.data import EncodedRow, Split
 
@@ -86,12 +88,18 @@ def test_what_cannot_run_without_ray_train_is_refused() -> None:
 def test_the_page_shows_every_arm_and_only_the_targets_that_can_be_judged(tmp_path: Path) -> None:
     options = parse(["--out", str(tmp_path / "page.md"), f"base_model={tmp_path}/base"])
     found = {arm: [run(100, 1.0), run(100, 1.1)] for arm in ARMS}
-    page = report(options, options.settings(), describe_machine({}), found)
+    packed: Any = SimpleNamespace(config=options.settings(), split=Split(rows(4), (), too_long=0))
+    page = report(options, {PACKED: packed}, describe_machine({}), found)
     assert all(page.count(f"\n| {arm} |") == 2 for arm in ARMS)
     assert (page.count("| met |"), page.count("**missed**")) == (2, 1)
     assert "`base` in 4 bits" in page
-    alone = report(options, options.settings(), describe_machine({}), {TRL: found[TRL], PACKED: found[PACKED]})
+    alone = report(options, {PACKED: packed}, describe_machine({}), {TRL: found[TRL], PACKED: found[PACKED]})
     assert (alone.count("| met |"), alone.count("**missed**")) == (0, 0)
+
+
+def test_padding_is_what_the_longest_row_of_a_batch_adds() -> None:
+    assert padding([1, 3, 2, 2, 5], 2) == 1 - 13 / 15
+    assert padding([2, 2], 4) == 0
 
 
 def test_each_round_another_arm_begins() -> None:

@@ -61,6 +61,7 @@ def config(*overrides: str) -> QLoraConfig:
         ("max_length=16", "leave 0 to learn"),
         ("data.version=haneul@v404", "no data set version 'haneul@v404'"),
         ("target_modules=[q_proj, query]", "has no layer query"),
+        ("optimizer=adamw_tourch", "optimizer: there is no 'adamw_tourch'"),
         ("storage_path=nowhere://bucket", "storage_path: nowhere://bucket cannot be used"),
     ],
 )
@@ -196,6 +197,25 @@ def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
     assert manifest.base_revision == content_hash([PROJECT_ROOT / "models" / "base" / "model.safetensors"])
     assert manifest.dataset_hash == job.origin.dataset_hash
     assert manifest.files["adapter_model.safetensors"] == content_hash([published / "adapter_model.safetensors"])
+
+
+def test_a_run_is_published_once_under_the_number_that_is_free_then(home: Path, no_ray: None) -> None:
+    planned = qlora_job.prepare(config("publish=true", "run_name=null"), get_settings())
+    planned._claim_run_dir()
+    planned._adapter_dir.mkdir()
+    (planned._adapter_dir / "adapter_model.safetensors").write_bytes(b"weights")
+    planned._metrics_path.write_text('{"steps": 2.0}', encoding="utf-8")
+    taken = home / "adapters" / "haneul" / planned.version  # by somebody else, meanwhile
+    taken.mkdir(parents=True)
+    for _ in range(2):
+        again = qlora_job.prepare(config("publish=true", "run_name=null"), get_settings())
+        if (planned.run_dir / "published.json").is_file():
+            assert again.run_dir != planned.run_dir  # that one is over
+            again = planned
+        assert again.run_dir == planned.run_dir
+        again.run()
+    published = {path.name for path in (home / "adapters" / "haneul").iterdir()} - {taken.name}
+    assert published == {f"v{int(planned.version[1:]) + 1}"}
 
 
 def test_the_manifest_names_no_place_of_this_machine(tmp_path: Path) -> None:

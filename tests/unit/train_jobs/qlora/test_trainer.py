@@ -9,13 +9,13 @@ import pytest
 pytest.importorskip("trl")
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from core.errors import TrainingDiverged
 from train_jobs.qlora.callbacks import Clock
 from train_jobs.qlora.config import QLoraConfig
-from train_jobs.qlora.data import encode, training_template
+from train_jobs.qlora.data import IGNORED, encode, training_template
 from train_jobs.qlora.packing import collator, packed
 from train_jobs.qlora.trainer import EpochOrder, PersonaTrainer
 from train_jobs.qlora.worker import accumulation, as_dataset, deepspeed_settings, training_arguments
@@ -78,6 +78,34 @@ def test_a_run_that_goes_on_in_its_second_epoch_has_the_losses_of_a_whole_one(
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-5"))
     assert len(losses(whole.state.log_history)) == 8
     assert losses(again.state.log_history) == pytest.approx(losses(whole.state.log_history), rel=1e-6)
+
+
+def test_the_validation_loss_is_of_tokens_whatever_the_batches(tokenizer: Any, rows: Any, tmp_path: Path) -> None:
+    run = trainer(config(), tokenizer, rows, tmp_path)
+    found = []
+    for size in (1, 3):
+        run.args.per_device_eval_batch_size = size
+        found.append(run.evaluate()["eval_loss"])
+    nats = targets = 0.0
+    for row in rows:
+        count = sum(label != IGNORED for label in row["labels"][1:])
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        nats += count * run.model(input_ids=ids, labels=labels).loss.item()
+        targets += count
+    assert found == pytest.approx([nats / targets] * 2, rel=1e-5)
+
+
+def test_a_finished_run_is_taken_over_without_another_step(tokenizer: Any, rows: Any, tmp_path: Path) -> None:
+    whole = trainer(config(max_steps=3), tokenizer, rows, tmp_path / "whole")
+    whole.args.save_total_limit = None
+    whole.train()
+    again = trainer(config(max_steps=3), tokenizer, rows, tmp_path / "again")
+    assert not again.is_over(str(tmp_path / "whole" / "checkpoint-2"))
+    assert again.is_over(str(tmp_path / "whole" / "checkpoint-3"))
+    again.take_over(str(tmp_path / "whole" / "checkpoint-3"))
+    assert again.state.log_history[:-1] == whole.state.log_history[: len(again.state.log_history) - 1]
+    mine, its = (get_peft_model_state_dict(run.model) for run in (again, whole))
+    assert all(torch.equal(mine[name], its[name]) for name in its)
 
 
 @pytest.mark.parametrize("packing", [False, True])
