@@ -19,7 +19,7 @@ from train_jobs.qlora.estimate import (
     overhead,
 )
 from train_jobs.qlora.job import found_base
-from train_jobs.qlora.preflight import check_memory, gpu_gib, meta_shape
+from train_jobs.qlora.preflight import check_memory, check_optimizer, gpu_gib, meta_shape
 from tune_sweeps.config import PackConfig
 from tune_sweeps.records import Trial
 
@@ -38,6 +38,7 @@ def trial_shapes(trials: Sequence[Trial], settings: Settings) -> dict[str, Shape
     found: dict[str, Shape] = {}
     for trial in trials:
         config = trial.config
+        check_optimizer(config)
         key = (config.base_model, config.rank, config.target_modules)
         if key not in shapes:
             shapes[key] = meta_shape(config, found_base(settings, config.base_model))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from core.errors import ConfigurationError
 from core.provenance import refuse_uploaded_copy
@@ -22,6 +23,8 @@ from tune_sweeps.config import SweepConfig
 from tune_sweeps.memory import adapter_sizes, check_space, check_trials, trial_shapes
 from tune_sweeps.ratio import mixed_versions
 from tune_sweeps.records import Trial, TrialData
+
+Row = TypeVar("Row")
 
 PACKED_ROWS = 1000
 """Rows that are packed to see how many a sequence holds; enough for a mean."""
@@ -183,11 +186,12 @@ def trial_data(
             origins[key] = provenance(base, tokenizer, conversations[source])
             splits[key] = prepare_split(tokenizer, conversations[source], config.max_length)
     shared = _shared([[json.dumps(row.messages) for row in split.validation] for split in splits.values()])
+    measured, asked = evenly(shared, sweep.validation_rows), evenly(shared, sweep.samples)
     by_key: dict[str, TrialData] = {}
     for key, split in splits.items():
-        held_out = [row for row in split.validation if json.dumps(row.messages) in shared]
-        validation = evenly(held_out, sweep.validation_rows)
-        prompts = tuple(row.messages[:-1] for row in evenly(held_out, sweep.samples))
+        held_out = {json.dumps(row.messages): row for row in split.validation}
+        validation = tuple(held_out[one] for one in measured)
+        prompts = tuple(held_out[one].messages[:-1] for one in asked)
         by_key[key] = TrialData(split.train, validation, prompts, origins[key])
     return {trial.name: by_key[keys[trial.name]] for trial in trials}
 
@@ -198,18 +202,19 @@ def per_sequence(rows: Sequence[EncodedRow], max_length: int) -> float:
     return len(some) / len(best_fit([len(row.input_ids) for row in some], max_length))
 
 
-def evenly(rows: Sequence[EncodedRow], count: int | None) -> tuple[EncodedRow, ...]:
+def evenly(rows: Sequence[Row], count: int | None) -> tuple[Row, ...]:
     """So many of the rows, evenly spread over all; all of them where there are no more, or for ``None``."""
     if count is None or count >= len(rows):
         return tuple(rows)
     return tuple(rows[place * len(rows) // count] for place in range(count))
 
 
-def _shared(sides: Sequence[Sequence[str]]) -> set[str]:
-    found = set(sides[0]).intersection(*sides[1:])
-    if not found:
+def _shared(sides: Sequence[Sequence[str]]) -> list[str]:
+    """What is on every side, once each, in the order of the first."""
+    everywhere = set(sides[0]).intersection(*sides[1:])
+    if not everywhere:
         raise ConfigurationError("data: no validation conversation fits every trial; raise max_length")
-    return found
+    return [one for one in dict.fromkeys(sides[0]) if one in everywhere]
 
 
 def for_pack(trial: Trial, data: TrialData) -> Trial:

@@ -156,7 +156,7 @@ def _left_out(decision: Decision) -> list[str]:
     if any(one.candidate.barred for one in decision.standings):
         found.append("What is not servable has no part in all of this.")
     if any(one.short for one in decision.standings):
-        found.append("Who finished fewer seeds than others has none either.")
+        found.append("Who finished fewer seeds than others has no part in it.")
     return found
 
 

@@ -41,9 +41,6 @@ COMMIT = "code_revision"
 SAME_ORIGIN = ("dataset_hash", "base_revision", "tokenizer_revision")
 """Kept in the claim and compared: names alone may come to stand for other data and another base."""
 
-DEFAULTS = {"validation_rows": None}
-"""Settings that came later, with what they were before."""
-
 MAY_CHANGE = frozenset(
     {
         "axes",
@@ -144,7 +141,7 @@ def check_claim(plan: AxisPlan) -> None:
     path = plan.folder / CLAIM
     if not path.is_file():
         return
-    mine, before = settings_of(plan), {**DEFAULTS, **json.loads(path.read_text(encoding="utf-8"))}
+    mine, before = settings_of(plan), json.loads(path.read_text(encoding="utf-8"))
     before.pop(COMMIT, None)
     changed = sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key))
     if changed:

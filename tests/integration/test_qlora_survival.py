@@ -31,8 +31,8 @@ RUN = (
     "samples=0",
 )
 
-# Two workers where there is room for two. Without dropout, whose numbers each worker draws for itself, and with 24 rows,
-# an even number: of an odd one PyTorch gives two workers a row twice in the last step of an epoch.
+# Two workers where there is room for two. Without dropout, whose numbers each worker draws for itself, and with 24
+# rows: of an odd number two workers would see one twice in the last step of an epoch.
 ELASTIC = (
     *COMMAND,
     "num_workers=[1, 2]",

@@ -31,7 +31,7 @@ def environment_of(home: Path, models: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_raylet_start_wait_time_s": "120",
-        # Ray Train asks its workers every two seconds, and three times at the end: most of a short run's last seconds.
+        # Ray Train asks its workers every two seconds, and some times at the end: seconds of a run that takes few.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         "WANDB_SILENT": "true",
     }

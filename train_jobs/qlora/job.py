@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from train_jobs.qlora import ray_hook
 from train_jobs.qlora.claim import (
     CLAIM,
     FINISHED,
-    PUBLISHED,
+    begun_version,
     changed_settings,
-    chosen_version,
     next_version,
+    published_as,
+    refuse_published,
 )
 from train_jobs.qlora.config import QLoraConfig, learned_settings
 from train_jobs.qlora.data import (
@@ -79,7 +81,7 @@ class QLoraJob:
         Returns:
             Whether the training is finished; if not, another call goes on with it.
         """
-        self.storage.pull(CLAIM, FINISHED, PUBLISHED, "adapter")
+        self.storage.pull(CLAIM, FINISHED, "adapter")
         self._claim_run_dir()
         if not self._metrics_path.is_file() and not self._train(stop_at):
             return False
@@ -100,11 +102,7 @@ class QLoraJob:
     def _claim_run_dir(self) -> None:
         """A name belongs to one set of settings: going on with others would mix two trainings."""
         path = self.run_dir / CLAIM
-        mine: dict[str, Any] = {
-            **learned_settings(self.config),
-            "dataset_hash": self.origin.dataset_hash,
-            "base_revision": self.origin.base_revision,
-        }
+        mine = claim_of(self.config, self.origin)
         if not path.is_file():
             write_text(path, json.dumps(mine, indent=2) + "\n")
             self.storage.push(CLAIM)
@@ -201,27 +199,21 @@ class QLoraJob:
         return True
 
     def _publish(self, metrics: dict[str, float]) -> None:
-        record = self.run_dir / PUBLISHED
-        if record.is_file():
-            get_logger("qlora").info("published before", **json.loads(record.read_text(encoding="utf-8")))
+        before = published_as(self._adapter_dir, self.config, self.roots)
+        if before is not None:
+            get_logger("qlora").info("published before", adapter=f"{self.config.character}/{before}")
             return
         # Somebody else may have published the planned number since the run was begun.
         version = self.config.version or next_version(self.roots, self.config.character)
         manifest = build_manifest(self.config, version, self.origin, metrics, self._adapter_dir)
         folder = AdapterStore(self.roots).publish(self._adapter_dir, manifest)
-        adapter = f"{manifest.persona}/{manifest.version}"
-        get_logger("qlora").info("published", adapter=adapter, path=str(folder))
-        write_text(record, json.dumps({"adapter": adapter}) + "\n")
-        self.storage.push(PUBLISHED)
+        get_logger("qlora").info("published", adapter=f"{manifest.persona}/{manifest.version}", path=str(folder))
 
 
 def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
     """Check everything that can be checked before Ray is touched."""
     roots = settings.adapter_roots
-    version = chosen_version(roots, config, settings)
-    storage = run_storage(config, settings, config.run_name or f"{config.character}-{version}")
-    if not storage.remote:
-        refuse_uploaded_copy(storage.folder, "storage_path")
+    refuse_published(roots, config)
     if config.publish:
         refuse_uploaded_copy(roots[0], "ARTISTMIND_ADAPTERS_DIR")
     check_machine(config, settings)
@@ -229,6 +221,11 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
     tokenizer = load_tokenizer(base)
     found = load_conversations(config, settings)
     split = prepare_split(tokenizer, found, config.max_length)
+    origin = provenance(base, tokenizer, found)
+    version = config.version or planned_version(config, origin, roots, settings)
+    storage = run_storage(config, settings, config.run_name or f"{config.character}-{version}")
+    if not storage.remote:
+        refuse_uploaded_copy(storage.folder, "storage_path")
     checked = check_base(config, base, storage)
     get_logger("qlora").info(
         "data", train=len(split.train), validation=len(split.validation), too_long=split.too_long
@@ -243,8 +240,20 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
         split=split,
         prompts=prompts(config, split),
         samples_in_4_bits=checked.samples_in_4_bits,
-        origin=provenance(base, tokenizer, found),
+        origin=origin,
     )
+
+
+def claim_of(config: QLoraConfig, origin: Provenance) -> dict[str, Any]:
+    """What a run's folder is claimed with."""
+    hashes = {"dataset_hash": origin.dataset_hash, "base_revision": origin.base_revision}
+    return {**learned_settings(config), **hashes}
+
+
+def planned_version(config: QLoraConfig, origin: Provenance, roots: Sequence[Path], settings: Settings) -> str:
+    """That of a run of the same job that is not over, else the next free one."""
+    begun = None if config.run_name else begun_version(claim_of(config, origin), config, roots, settings)
+    return begun or next_version(roots, config.character)
 
 
 def found_base(settings: Settings, name: str) -> str:

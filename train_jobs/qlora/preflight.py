@@ -46,6 +46,7 @@ def check_base(config: QLoraConfig, base: str, storage: RunStorage) -> Checked:
     Raises:
         ConfigurationError: A target module is missing, or the estimate does not fit.
     """
+    check_optimizer(config)
     shape = meta_shape(config, base)
     needed = estimate(config, shape)
     room = gpu_gib(config)
@@ -141,7 +142,6 @@ def meta_shape(config: QLoraConfig, base: str) -> Shape:
 
     from train_jobs.qlora.model import lora_config
 
-    check_optimizer(config)
     architecture = base_architecture(base)
     try:
         with torch.device("meta"):

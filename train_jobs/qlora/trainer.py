@@ -108,6 +108,7 @@ class PersonaTrainer(SFTTrainer):
         """Be what a finished run was at its end."""
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         self._load_from_checkpoint(checkpoint)
+        self.callback_handler.on_train_end(self.args, self.state, self.control)  # the tracker's run is over, too
 
     def minutes(self) -> float:
         """Since this process began to train, all included."""
@@ -138,10 +139,18 @@ class PersonaTrainer(SFTTrainer):
         return found
 
     def prediction_step(self, model: Any, inputs: Batch, *options: Any, **more: Any) -> Any:
+        self._leave_out_repeated(inputs)
         targets = int((inputs["labels"][..., 1:] != IGNORED).sum())
         found = super().prediction_step(model, inputs, *options, **more)
         self._measured.append((float(found[0]) * targets, targets))
         return found
+
+    def _leave_out_repeated(self, inputs: Batch) -> None:
+        """Of the last batches, the rows that Accelerate adds from the beginning so that all workers have as many."""
+        last = self.accelerator.gradient_state
+        if last.end_of_dataloader and last.remainder > 0 and "attention_mask" in inputs:
+            rows = len(inputs["labels"])
+            inputs["labels"][max(0, last.remainder - rows * self.accelerator.process_index) :] = IGNORED
 
     def evaluation_loop(self, *options: Any, metric_key_prefix: str = "eval", **more: Any) -> Any:
         """The loss per target token. Transformers averages the means of the batches, which is another number for each

@@ -61,6 +61,18 @@ def test_measuring_takes_so_many_conversations_evenly_spread(job: QLoraConfig) -
     assert most.validation == every.validation
 
 
+def test_sources_that_hold_a_conversation_twice_are_measured_on_the_same_ones(
+    job: QLoraConfig, tmp_path: Path
+) -> None:
+    rows = job.data.path.read_text(encoding="utf-8").splitlines(keepends=True)  # type: ignore[union-attr]  # set above
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text("".join(rows[:20] * 2 + rows[20:]), encoding="utf-8")
+    trials = [trial("once", job), trial("twice", job, data={"path": twice})]
+    once, both = trial_data(trials, job, sweep(validation_rows=5), Settings()).values()
+    assert [row.messages for row in once.validation] == [row.messages for row in both.validation]
+    assert len(once.validation) == 5
+
+
 def test_a_plan_knows_which_data_base_and_tokenizer_it_was_made_of(job: QLoraConfig) -> None:
     trials = [trial("a", job), trial("b", job, seed=1)]
     (origin, same) = (one.origin for one in trial_data(trials, job, sweep(samples=3), Settings()).values())
