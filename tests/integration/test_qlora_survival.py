@@ -115,7 +115,8 @@ def test_a_killed_worker_goes_on_to_the_same_losses(
 
 
 def test_a_lost_node_leaves_a_smaller_run_with_the_same_losses(environment: dict[str, str], tmp_path: Path) -> None:
-    """One worker on each of two nodes, and then both workers' rows for the one that is left."""
+    """One worker on each of two nodes, and then both workers' rows for the one that is left: the same sums, but added
+    in another order, hence to a thousandth."""
     whole = finish(ELASTIC, environment | {"ARTISTMIND_HOME": str(tmp_path / "whole")})
     assert "size 2" in whole.stdout + whole.stderr
     with ray_cluster(environment, cpus=0, nodes=2) as cluster:

@@ -32,4 +32,13 @@ def test_all_arms_learn_the_same(base: str, make_rows: MakeRows) -> None:
     assert halved.tokens < first.tokens
     assert halved.losses.keys() == first.losses.keys()
     assert halved.losses[winner] <= min(halved.losses.values()) + 0.01
-    assert report(wanted, {4: found}).count("\n| 4 |") == len(ARMS)
+    page = report(wanted, 6, {4: found})
+    assert page.count("\n| 4 |") == len(ARMS)
+    assert "Halved at 25 % and 50 %; each arm measures 6 held-out conversations" in page
+    assert f"`{wanted.command}`" in page
+
+
+@pytest.mark.parametrize("rungs", ["0", "50,100", "half"])
+def test_rungs_are_between_the_first_and_the_last_step(rungs: str) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--rungs", rungs])
