@@ -54,9 +54,6 @@ class QLoraJob:
     """A checked run: everything that could be wrong with its settings has been looked at."""
 
     config: QLoraConfig
-    version: str
-    """The given one, or the number that is planned: the first free one when the run was begun."""
-
     storage: RunStorage
     roots: tuple[Path, ...]
     """Where adapters lie; the first one takes the new one."""
@@ -233,7 +230,6 @@ def prepare(config: QLoraConfig, settings: Settings) -> QLoraJob:
     get_logger("qlora").info("memory estimate", gib=round(checked.needed.gib, 1), of=checked.needed.line())
     return QLoraJob(
         config=config,
-        version=version,
         storage=storage,
         roots=roots,
         base=base,

@@ -184,12 +184,18 @@ def test_a_run_keeps_where_its_adapter_comes_from_also_when_nothing_is_published
     assert kept["code_revision"] == "second"
 
 
-def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
-    job = qlora_job.prepare(config("publish=true", "version=mine"), get_settings())
+def finished(*overrides: str) -> qlora_job.QLoraJob:
+    """A job whose training is over, and whose adapter is still to be published."""
+    job = qlora_job.prepare(config("publish=true", *overrides), get_settings())
     job._claim_run_dir()
     job._adapter_dir.mkdir()
     (job._adapter_dir / "adapter_model.safetensors").write_bytes(b"weights")
     job._metrics_path.write_text('{"steps": 2.0}', encoding="utf-8")
+    return job
+
+
+def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
+    job = finished("version=mine")
     job.run()
     published = home / "adapters" / "haneul" / "mine"
     manifest = AdapterManifest.model_validate_json((published / "manifest.json").read_text(encoding="utf-8"))
@@ -200,19 +206,16 @@ def test_a_finished_run_is_only_published(home: Path, no_ray: None) -> None:
 
 
 def test_a_run_is_published_once_under_the_number_that_is_free_then(home: Path, no_ray: None) -> None:
-    planned = qlora_job.prepare(config("publish=true", "run_name=null"), get_settings())
-    planned._claim_run_dir()
-    planned._adapter_dir.mkdir()
-    (planned._adapter_dir / "adapter_model.safetensors").write_bytes(b"weights")
-    planned._metrics_path.write_text('{"steps": 2.0}', encoding="utf-8")
-    taken = home / "adapters" / "haneul" / planned.version  # by somebody else, meanwhile
+    planned = finished("run_name=null")
+    version = planned.run_dir.name.removeprefix("haneul-")
+    taken = home / "adapters" / "haneul" / version  # by somebody else, meanwhile
     taken.mkdir(parents=True)
     again = qlora_job.prepare(config("publish=true", "run_name=null"), get_settings())
     assert again.run_dir == planned.run_dir
     again.run()
     again.run()
     published = {path.name for path in (home / "adapters" / "haneul").iterdir()} - {taken.name}
-    assert published == {f"v{int(planned.version[1:]) + 1}"}
+    assert published == {f"v{int(version[1:]) + 1}"}
     another = qlora_job.prepare(config("publish=true", "run_name=null"), get_settings())
     assert another.run_dir != planned.run_dir  # that one is over
 
