@@ -38,8 +38,8 @@ ELASTIC = (
     "num_workers=[1, 2]",
     "data.count=25",
     "batch_size=1",
-    "max_steps=24",
-    "save_every=8",
+    f"max_steps={STEPS}",
+    "save_every=12",
     "samples=0",
 )
 
