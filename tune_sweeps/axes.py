@@ -191,7 +191,7 @@ def check_packed(axes: Sequence[str], config: SweepConfig) -> None:
 
 
 def check_own(axes: Sequence[str], config: SweepConfig) -> None:
-    """Refuse settings of the trials alone that would replace the axis' values, as all trials would be the same, and an
+    """Refuse settings of the trials alone that would replace the axis' values (all trials would be the same), and an
     order of axes in which a later one would replace a winner."""
     own = config.training.trials
     data = own.get("data", {})
